@@ -1,0 +1,113 @@
+package devstack
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"sync"
+)
+
+const (
+	tailLines = 8
+	maxLine   = 64 << 10
+)
+
+// tail keeps the last lines of what a process said, for the error text that
+// names why it died. It is safe for concurrent use.
+type tail struct {
+	mu    sync.Mutex
+	lines []string
+	rest  []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(p)
+	for {
+		line, rest, whole := bytes.Cut(p, []byte("\n"))
+		t.rest = append(t.rest, line[:min(len(line), maxLine-min(len(t.rest), maxLine))]...)
+		if !whole {
+			return n, nil
+		}
+		t.keep()
+		p = rest
+	}
+}
+
+func (t *tail) keep() {
+	if s := strings.TrimSpace(string(t.rest)); s != "" {
+		t.lines = append(t.lines, s)
+		if len(t.lines) > tailLines {
+			t.lines = t.lines[1:]
+		}
+	}
+	t.rest = t.rest[:0]
+}
+
+// String is the last lines, joined for an error text of one line.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := t.lines
+	if s := strings.TrimSpace(string(t.rest)); s != "" {
+		lines = append(lines[:len(lines):len(lines)], s)
+	}
+	return strings.Join(lines, " / ")
+}
+
+// suffix is what to add to an error text.
+func (t *tail) suffix() string {
+	s := t.String()
+	if s == "" {
+		return ""
+	}
+	return "; its last lines: " + s
+}
+
+// A lineWriter passes whole lines on, each behind a prefix, so that the output
+// of several processes stays readable in one stream.
+type lineWriter struct {
+	mu     *sync.Mutex // of the stream, shared by all its prefixes
+	to     io.Writer
+	prefix string
+	rest   []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(p)
+	for {
+		line, rest, whole := bytes.Cut(p, []byte("\n"))
+		w.rest = append(w.rest, line...)
+		if !whole {
+			if len(w.rest) > maxLine {
+				w.flush()
+			}
+			return n, nil
+		}
+		w.flush()
+		p = rest
+	}
+}
+
+// flush writes in one call. An error is not passed back: a closed terminal
+// must not fill the pipe of a server until it blocks.
+func (w *lineWriter) flush() {
+	_, _ = w.to.Write(append(append([]byte(w.prefix), w.rest...), '\n'))
+	w.rest = w.rest[:0]
+}
+
+// Lines makes writers that share one stream.
+type lines struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *lines) prefixed(name string) io.Writer {
+	if l.to == nil {
+		return io.Discard
+	}
+	return &lineWriter{mu: &l.mu, to: l.to, prefix: name + " | "}
+}
