@@ -1,0 +1,118 @@
+package password
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	minFloor = 250 * time.Millisecond
+	// maxFloor keeps one stalled computation from making everybody wait.
+	maxFloor  = 3 * time.Second
+	floorStep = 50 * time.Millisecond
+	jitter    = 50 * time.Millisecond
+	// raisedFor is how long the floor stays up after a verification that took
+	// longer than its cost explains, such as on a machine with too much to do.
+	raisedFor = 10 * time.Minute
+	// slowHash is the time beyond which an operator should hear of it.
+	slowHash = 500 * time.Millisecond
+)
+
+// floor is the time that every refusal takes at least. The schemes in one table
+// are a factor of ten apart, so a decoy of one cannot stand in for the other;
+// what makes them look alike is that all of them end below the same floor.
+type floor struct {
+	mu      sync.Mutex
+	base    time.Duration
+	covered map[Scheme]uint64 // the work that base was measured with
+
+	raised time.Duration
+	until  time.Time
+}
+
+func newFloor() *floor {
+	return &floor{base: minFloor, covered: map[Scheme]uint64{}}
+}
+
+func floorOver(elapsed time.Duration) time.Duration {
+	d := elapsed + elapsed*3/10
+	d = (d + floorStep - 1) / floorStep * floorStep
+	return min(max(d, minFloor), maxFloor)
+}
+
+// observe lets the floor rise over a verification that came near it. Rows of a
+// cost above what was measured before raise it for good: such a row will be
+// asked for again. Anything else raises it for a while, counted from the last
+// slow one.
+func (f *floor) observe(row stored, elapsed time.Duration, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if row.work() > f.covered[row.scheme()] {
+		f.covered[row.scheme()] = row.work()
+		f.base = max(f.base, floorOver(elapsed))
+		return
+	}
+	if elapsed > f.base-floorStep {
+		f.raised = max(f.at(now), floorOver(elapsed))
+		f.until = now.Add(raisedFor)
+	}
+}
+
+func (f *floor) at(now time.Time) time.Duration {
+	if now.Before(f.until) {
+		return max(f.base, f.raised)
+	}
+	return f.base
+}
+
+// FailureDue is the moment before which a refusal must not be answered. It is
+// counted from the permit's grant, not from the request's arrival: time spent
+// in the queue would otherwise use up the floor and lay the hash time bare
+// under load. Ask before Release, and wait after it.
+func (p *Permit) FailureDue() time.Time {
+	return p.granted.Add(p.hasher.Floor() + rand.N(jitter))
+}
+
+// Floor is the least time that a refusal takes at this moment.
+func (h *Hasher) Floor() time.Duration {
+	h.floor.mu.Lock()
+	defer h.floor.mu.Unlock()
+	return h.floor.at(h.now())
+}
+
+// Calibrate measures one hash of the current scheme and one of bcrypt at the
+// highest cost that the table holds (0: LegacyBcryptCost; more than the 14 that
+// are ever computed counts as 14), and sets the floor over the slower. Call it
+// before the first request; calling it again only ever raises the floor.
+func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
+	if highestBcryptCost == 0 {
+		highestBcryptCost = LegacyBcryptCost
+	}
+	highestBcryptCost = min(max(highestBcryptCost, minBcryptCost), maxBcryptCost)
+	permit, err := h.Admit(ctx)
+	if err != nil {
+		return err
+	}
+	defer permit.Release()
+
+	level := slog.LevelInfo
+	attrs := make([]slog.Attr, 0, 3)
+	for _, sample := range []struct {
+		name string
+		row  stored
+	}{{"current_ms", h.decoy}, {"bcrypt_ms", decoyBcrypt(highestBcryptCost)}} {
+		start := time.Now()
+		h.compute(sample.row, "calibration")
+		elapsed := time.Since(start)
+		if elapsed > slowHash {
+			level = slog.LevelWarn
+		}
+		attrs = append(attrs, slog.Int64(sample.name, elapsed.Milliseconds()))
+	}
+	attrs = append(attrs, slog.Int64("floor_ms", h.Floor().Milliseconds()))
+	h.log.LogAttrs(ctx, level, "password hashing calibrated", attrs...)
+	return nil
+}

@@ -1,0 +1,138 @@
+package password
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func TestTheFloorRises(t *testing.T) {
+	const ms = time.Millisecond
+	type seen struct {
+		row     stored
+		elapsed time.Duration
+	}
+	argon := argon2idHash{cost: DefaultArgon2id}
+	cost := func(n int) stored { return bcryptHash{cost: n} }
+	tests := []struct {
+		name  string
+		seen  []seen
+		want  time.Duration // at once
+		later time.Duration // after raisedFor
+	}{
+		{"nothing measured", nil, 250 * ms, 250 * ms},
+		{"fast hashes leave the least floor", []seen{{argon, 65 * ms}}, 250 * ms, 250 * ms},
+		{"1.3 times the slowest, rounded up to 50 ms", []seen{{argon, 65 * ms}, {cost(12), 241 * ms}}, 350 * ms, 350 * ms},
+		{"a dearer row raises it for good", []seen{{cost(12), 241 * ms}, {cost(14), 950 * ms}}, 1250 * ms, 1250 * ms},
+		{"a cheaper row leaves it", []seen{{cost(12), 241 * ms}, {cost(10), 60 * ms}}, 350 * ms, 350 * ms},
+		{"a slow moment raises it for a while", []seen{{cost(12), 241 * ms}, {cost(12), 400 * ms}}, 550 * ms, 350 * ms},
+		{"a slow moment of a cheap row raises it for a while", []seen{{cost(12), 241 * ms}, {argon, 65 * ms}, {argon, 400 * ms}}, 550 * ms, 350 * ms},
+		{"the slowest of slow moments counts", []seen{{cost(12), 241 * ms}, {cost(12), 500 * ms}, {cost(12), 400 * ms}}, 650 * ms, 350 * ms},
+		{"ordinary noise leaves it", []seen{{cost(12), 241 * ms}, {cost(12), 290 * ms}}, 350 * ms, 350 * ms},
+		{"a stall does not raise it beyond bearing", []seen{{cost(12), 241 * ms}, {cost(12), time.Minute}}, 3 * time.Second, 350 * ms},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			now := time.Unix(1_700_000_000, 0)
+			f := newFloor()
+			for _, s := range tt.seen {
+				f.observe(s.row, s.elapsed, now)
+			}
+			if got := f.at(now); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+			if got := f.at(now.Add(raisedFor)); got != tt.later {
+				t.Errorf("later got %v, want %v", got, tt.later)
+			}
+		})
+	}
+}
+
+func TestARefusalIsDueAfterTheFloorFromThePermitOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New(Options{Processors: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := h.Admit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(time.Second) // on the bubble's clock
+			first.Release()
+		}()
+		second, err := h.Admit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		granted := time.Now()
+		distinct := map[time.Duration]bool{}
+		for range 100 {
+			after := second.FailureDue().Sub(granted)
+			if after < minFloor || after >= minFloor+jitter {
+				t.Fatalf("due %v after the grant, want within %v and %v", after, minFloor, minFloor+jitter)
+			}
+			distinct[after] = true
+		}
+		if len(distinct) < 2 {
+			t.Error("the moment never varies")
+		}
+	})
+}
+
+func TestCalibration(t *testing.T) {
+	tests := []struct {
+		name    string
+		highest int
+		want    uint64 // work of the bcrypt that was measured
+	}{
+		{"a table of cheap hashes", 5, 1 << 5},
+		{"a cost that is never computed counts as one below the bounds", 1, 1 << 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			h, err := New(Options{
+				Argon2id: Argon2idCost{MemoryKiB: 64, Passes: 1, Lanes: 1},
+				Logger:   slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Calibrate(t.Context(), tt.highest); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.floor.covered[Bcrypt]; got != tt.want {
+				t.Errorf("bcrypt was measured with work %d, want %d", got, tt.want)
+			}
+			if got := h.floor.covered[Argon2id]; got != 64 {
+				t.Errorf("argon2id was measured with work %d, want 64", got)
+			}
+			for _, want := range []string{"current_ms=", "bcrypt_ms=", "floor_ms="} {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("the log %q lacks %s", &log, want)
+				}
+			}
+		})
+	}
+}
+
+func TestDecoysAreComputedToTheEnd(t *testing.T) {
+	decoy := decoyBcrypt(4)
+	if _, usable := parse(decoy.text); !usable {
+		t.Fatalf("%q would not be computed", decoy.text)
+	}
+	if err := bcrypt.CompareHashAndPassword([]byte(decoy.text), []byte("x")); err != bcrypt.ErrMismatchedHashAndPassword {
+		t.Errorf("got %v, want a mismatch after the whole computation", err)
+	}
+	argon := argon2idHash{cost: DefaultArgon2id, salt: random(saltLength), key: random(keyLength)}
+	if _, usable := parse(argon.String()); !usable {
+		t.Errorf("%q would not be computed", argon)
+	}
+}
