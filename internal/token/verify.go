@@ -1,0 +1,116 @@
+package token
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/problem"
+)
+
+// Verifier judges tokens. It may be used by several goroutines.
+type Verifier struct{ rules Rules }
+
+// NewVerifier refuses rules under which no token could be verified.
+func NewVerifier(rules Rules) (*Verifier, error) {
+	switch {
+	case rules.Keys == nil:
+		return nil, errors.New("a verifier needs keys")
+	case rules.Leeway < 0:
+		return nil, errors.New("a negative leeway")
+	case rules.Profile != Native && rules.Profile != Supabase:
+		return nil, errors.New("an unknown token profile")
+	}
+	return &Verifier{rules.complete()}, nil
+}
+
+// Verify returns what the token says, or the first problem in the order of the
+// contract's table (section 4). A problem of malformed tokens carries a cause
+// for our log, which repeats nothing of the token.
+//
+// Nothing that only the database knows is judged here. A sub that names nobody
+// (the nil UUID) passes as the zero user, who does not exist.
+func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error) {
+	t, err := read(raw, v.rules.Profile)
+	if err == nil && !v.rules.Keys.accepts(t.algorithm) {
+		err = errAlgorithm
+	}
+	if err != nil {
+		return identity.Credential{}, problem.TokenMalformed.Because(err)
+	}
+	key, ok := v.rules.Keys.find(t.kid, t.algorithm)
+	if !ok || key.verify(t.signed, t.signature) != nil {
+		return identity.Credential{}, problem.TokenSignature
+	}
+	c, err := v.judge(&t.claims, now)
+	if err != nil {
+		return identity.Credential{}, err
+	}
+	c.KeyNamed = t.kid != ""
+	return c, nil
+}
+
+// judge goes down the rows of the table that come after the signature.
+func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) {
+	none := identity.Credential{}
+	if t.expires.present && !now.Before(t.expires.at.Add(v.rules.Leeway)) {
+		return none, problem.TokenExpired
+	}
+	latest := now.Add(v.rules.Leeway)
+	if t.notBefore.present && t.notBefore.at.After(latest) || t.issued.present && t.issued.at.After(latest) {
+		return none, problem.TokenNotYetValid
+	}
+	if want := v.rules.Audience; want != "" && t.audience.present && !slices.Contains(t.audience.values, want) {
+		return none, problem.TokenAudience(want)
+	}
+	if want := v.rules.Issuer; want != "" && t.issuer.value != want {
+		return none, problem.TokenIssuer
+	}
+	if v.rules.Profile == Supabase && t.role.value != supabaseRole {
+		return none, problem.TokenRole
+	}
+	if missing := v.missing(t); len(missing) > 0 {
+		return none, problem.ClaimsMissing(missing...)
+	}
+
+	if !t.subject.present {
+		return none, problem.SubjectMissing
+	}
+	user, err := identity.ParseUserID(t.subject.value)
+	if err != nil {
+		return none, problem.SubjectInvalid
+	}
+	c := identity.Credential{
+		User:      user,
+		Email:     t.email.value,
+		Roles:     t.roles.values,
+		IssuedAt:  t.issued.at,
+		ExpiresAt: t.expires.at,
+	}
+	if t.company.value != "" {
+		if c.Company, err = identity.ParseCompanyID(t.company.value); err != nil {
+			return none, problem.CompanyInvalid
+		}
+	}
+	if t.session.present {
+		// An unreadable name leaves the zero session, which no login ever has.
+		c.HasSession = true
+		if id, err := identity.ParseSessionID(t.session.value); err == nil {
+			c.Session = id
+		}
+	}
+	return c, nil
+}
+
+// missing names the required claims that are absent, in the contract's order.
+func (v *Verifier) missing(t *claims) []string {
+	var names []string
+	if v.rules.Audience != "" && !t.audience.present {
+		names = append(names, "aud")
+	}
+	if !t.expires.present {
+		names = append(names, "exp")
+	}
+	return names
+}
