@@ -18,8 +18,10 @@ type Argon2idCost struct {
 	Lanes     uint8  // p
 }
 
-// DefaultArgon2id is above OWASP's floor of 19 MiB and 2 passes.
-var DefaultArgon2id = Argon2idCost{MemoryKiB: 32 << 10, Passes: 3, Lanes: 1}
+// defaultArgon2id is above OWASP's floor of 19 MiB and 2 passes.
+func defaultArgon2id() Argon2idCost {
+	return Argon2idCost{MemoryKiB: 32 << 10, Passes: 3, Lanes: 1}
+}
 
 // The bounds of hashes that are computed at all. The upper ones keep a row that
 // somebody wrote from taking the machine; the lower ones are the algorithm's

@@ -80,7 +80,7 @@ func (p *Permit) FailureDue() time.Time {
 func (h *Hasher) Floor() time.Duration {
 	h.floor.mu.Lock()
 	defer h.floor.mu.Unlock()
-	return h.floor.at(h.now())
+	return h.floor.at(time.Now())
 }
 
 // Calibrate measures one hash of the current scheme and one of bcrypt at the

@@ -17,7 +17,7 @@ func TestTheFloorRises(t *testing.T) {
 		row     stored
 		elapsed time.Duration
 	}
-	argon := argon2idHash{cost: DefaultArgon2id}
+	argon := argon2idHash{cost: defaultArgon2id()}
 	cost := func(n int) stored { return bcryptHash{cost: n} }
 	tests := []struct {
 		name  string
@@ -64,7 +64,7 @@ func TestARefusalIsDueAfterTheFloorFromThePermitOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			time.Sleep(time.Second) // on the bubble's clock
+			<-time.After(time.Second) // on the bubble's clock
 			first.Release()
 		}()
 		second, err := h.Admit(t.Context())
@@ -131,7 +131,7 @@ func TestDecoysAreComputedToTheEnd(t *testing.T) {
 	if err := bcrypt.CompareHashAndPassword([]byte(decoy.text), []byte("x")); err != bcrypt.ErrMismatchedHashAndPassword {
 		t.Errorf("got %v, want a mismatch after the whole computation", err)
 	}
-	argon := argon2idHash{cost: DefaultArgon2id, salt: random(saltLength), key: random(keyLength)}
+	argon := argon2idHash{cost: defaultArgon2id(), salt: random(saltLength), key: random(keyLength)}
 	if _, usable := parse(argon.String()); !usable {
 		t.Errorf("%q would not be computed", argon)
 	}

@@ -48,13 +48,12 @@ type Options struct {
 	Upgrade          bool   // Match.Upgrade is only ever true with it
 	BcryptTruncate72 bool   // compare the first 72 bytes with a bcrypt hash
 
-	Argon2id   Argon2idCost // of new hashes; zero: DefaultArgon2id
+	Argon2id   Argon2idCost // of new hashes; zero: 32 MiB, 3 passes, 1 lane
 	BcryptCost int          // of new hashes; zero: 12
 
 	Processors  int   // zero: GOMAXPROCS
 	MemoryLimit int64 // bytes; zero: the runtime's own (GOMEMLIMIT)
 
-	Now     func() time.Time      // nil: time.Now
 	Logger  *slog.Logger          // nil: nothing is logged
 	Metrics prometheus.Registerer // nil: nothing is exported
 }
@@ -75,7 +74,6 @@ type Hasher struct {
 	// out-of-memory kill.
 	costly  sync.Mutex
 	metrics *metrics
-	now     func() time.Time
 	log     *slog.Logger
 }
 
@@ -84,19 +82,16 @@ func New(o Options) (*Hasher, error) {
 	h := &Hasher{
 		scheme: o.Scheme, argon2id: o.Argon2id, bcryptCost: o.BcryptCost,
 		upgrade: o.Upgrade, truncate72: o.BcryptTruncate72,
-		now: o.Now, log: o.Logger, metrics: newMetrics(o.Metrics),
+		log: o.Logger, metrics: newMetrics(o.Metrics),
 	}
 	if h.scheme == "" {
 		h.scheme = Argon2id
 	}
 	if h.argon2id == (Argon2idCost{}) {
-		h.argon2id = DefaultArgon2id
+		h.argon2id = defaultArgon2id()
 	}
 	if h.bcryptCost == 0 {
 		h.bcryptCost = LegacyBcryptCost
-	}
-	if h.now == nil {
-		h.now = time.Now
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
@@ -207,7 +202,7 @@ func (h *Hasher) compute(row stored, password string) bool {
 	ok := row.matches(password)
 	elapsed := time.Since(start)
 	h.metrics.observe(row.scheme(), elapsed)
-	h.floor.observe(row, elapsed, h.now())
+	h.floor.observe(row, elapsed, time.Now())
 	return ok
 }
 

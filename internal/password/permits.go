@@ -65,7 +65,7 @@ func (h *Hasher) Admit(ctx context.Context) (*Permit, error) {
 	if err := h.permits.acquire(ctx); err != nil {
 		return nil, err
 	}
-	return &Permit{hasher: h, granted: h.now()}, nil
+	return &Permit{hasher: h, granted: time.Now()}, nil
 }
 
 // Hash is Admit, Permit.Hash and Release in one.

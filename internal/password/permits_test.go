@@ -12,7 +12,7 @@ import (
 
 func TestHowManyPermits(t *testing.T) {
 	mib := func(n int64) int64 { return n << 20 }
-	whole := password.DefaultArgon2id // 32 MiB
+	whole := password.Argon2idCost{MemoryKiB: 32 << 10, Passes: 3, Lanes: 1}
 	tests := []struct {
 		name    string
 		options password.Options
@@ -82,7 +82,7 @@ func TestTheQueue(t *testing.T) {
 		}
 
 		go func() {
-			time.Sleep(time.Second) // on the bubble's clock
+			<-time.After(time.Second) // on the bubble's clock
 			holder.Release()
 			holder.Release() // harmless
 		}()
