@@ -1,0 +1,141 @@
+package config
+
+import (
+	"strconv"
+	"time"
+)
+
+func tokenRows() []row {
+	return []row{
+		{
+			name: "JWT_SECRET", secret: true, by: verifying, blankRefused: true,
+			meaning: "The key of `HS*` tokens, at least 32 bytes; required for `HS*`. With another algorithm it may be set for `HS*` tokens that are still in use.",
+			read:    into(opaque, func(s *Settings) *Secret { return &s.Tokens.Secret }),
+		},
+		{
+			name: "JWT_ALLOW_SHORT_SECRET", fallback: "false", by: verifying,
+			meaning: "`true`: accept a `JWT_SECRET` shorter than 32 bytes; warned about.",
+			read: func(_ *Settings, text string) error {
+				_, err := boolean(text)
+				return err
+			},
+		},
+		{
+			name: "JWT_ALGORITHM", fallback: "HS256", by: verifying,
+			meaning: "`HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512` or `EdDSA`; never `none`.",
+			read:    into(oneOf(algorithms()...), func(s *Settings) *string { return &s.Tokens.Algorithm }),
+		},
+		{
+			name: "JWT_PUBLIC_KEY", file: true, by: verifying,
+			meaning: "PEM public key that verifies tokens. On one line, `\\n` stands for a line break.",
+			read:    into(publicPEM, func(s *Settings) *string { return &s.Tokens.PublicKey }),
+			show:    func(s *Settings) string { return "[PEM of " + strconv.Itoa(len(s.Tokens.PublicKey)) + " bytes]" },
+		},
+		{
+			name: "JWT_PRIVATE_KEY", secret: true, by: verifying,
+			meaning: "PEM private key that signs tokens, and verifies them where no public key is set. On one line, `\\n` stands for a line break.",
+			read:    into(privatePEM, func(s *Settings) *Secret { return &s.Tokens.PrivateKey }),
+		},
+		{name: "JWT_KEYS", secret: true, by: verifying, later: true, meaning: "A JWK set of which one key signs."},
+		{name: "JWT_JWKS_URL", by: verifying, later: true, meaning: "A JWK set to fetch."},
+		{
+			name: "TOKEN_PROFILE", by: verifying, defaultText: "`supabase` where `SUPABASE_URL` is set, else `native`",
+			meaning: "How claims are written: `native` or `supabase`.",
+			read: func(s *Settings, text string) error {
+				profile, err := oneOf(string(ProfileNative), string(ProfileSupabase))(text)
+				s.Tokens.Profile = Profile(profile)
+				return err
+			},
+			show: func(s *Settings) string { return string(s.Tokens.Profile) },
+		},
+		{
+			name: "USER_CHECK", fallback: string(CheckRequired), by: services,
+			meaning: "`required`: the user behind a token is looked up. `off`: neither user, session nor company is; only with the profile `supabase`, and warned about.",
+			read:    into(check, func(s *Settings) *Check { return &s.Checks.User }),
+		},
+		{
+			name: "COMPANY_CHECK", by: services, defaultText: "`required`; `off` with the profile `supabase`",
+			meaning: "Whether a strict route asks the database if the user still belongs to the token's company: `required` or `off`.",
+			read:    into(check, func(s *Settings) *Check { return &s.Checks.Company }),
+			show:    func(s *Settings) string { return string(s.Checks.Company) },
+		},
+		{
+			name: "JWT_AUDIENCE", by: verifying, defaultText: "unset; `authenticated` with the profile `supabase`",
+			meaning: "If set, `aud` must contain it.",
+			read:    into(printable(200), func(s *Settings) *string { return &s.Tokens.Audience }),
+			show:    func(s *Settings) string { return s.Tokens.Audience },
+		},
+		{
+			name: "JWT_ISSUER", by: verifying,
+			meaning: "If set, `iss` must equal it.",
+			read:    into(printable(1000), func(s *Settings) *string { return &s.Tokens.Issuer }),
+		},
+		{
+			name: "JWT_LEEWAY", fallback: "0s", by: verifying,
+			meaning: "Clock skew allowed on `exp`, `nbf` and `iat`, `0s` to `1h`.",
+			read:    into(duration(0, time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.Leeway }),
+		},
+		{
+			name: "ACCESS_TOKEN_TTL", fallback: "24h", by: signing,
+			meaning: "How long an issued token lives, `1s` to `8760h`.",
+			read:    into(duration(time.Second, 8760*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.TTL }),
+		},
+		{name: "SESSION_MAX_LIFETIME", by: NeedLogin, later: true, meaning: "The absolute end of a session."},
+		{
+			name: "LEGACY_TOKENS_UNTIL", by: verifying,
+			meaning: "RFC 3339 time after which tokens without `kid` are refused. Unset: they are accepted, with a warning at start.",
+			read:    into(rfc3339, func(s *Settings) *time.Time { return &s.Tokens.LegacyUntil }),
+		},
+	}
+}
+
+func databaseRows() []row {
+	return []row{
+		{
+			name: "DATABASE_URL", secret: true, by: storing, defaultText: "from the six below",
+			meaning: "The database as one `postgres://user:password@host:port/name` URL; wins over the six below.",
+			read:    into(databaseURL, func(s *Settings) *Secret { return &s.Database.URL }),
+			show:    func(s *Settings) string { return maskDatabaseURL(s.Database.URL.Reveal()) },
+		},
+		{
+			name: "POSTGRES_SERVER", fallback: "localhost", by: storing,
+			meaning: "Host name, IP address or absolute directory of a unix socket.",
+			read:    into(databaseHost, func(s *Settings) *string { return &s.Database.server }),
+		},
+		{
+			name: "POSTGRES_PORT", fallback: "5432", by: storing,
+			meaning: "1 to 65535.",
+			read:    into(port, func(s *Settings) *uint16 { return &s.Database.port }),
+		},
+		{
+			name: "POSTGRES_DB", fallback: "atenex", by: storing,
+			meaning: "The database's name.",
+			read:    into(databaseName, func(s *Settings) *string { return &s.Database.name }),
+		},
+		{
+			name: "POSTGRES_USER", fallback: "postgres", by: storing,
+			meaning: "The database user.",
+			read:    into(printable(63), func(s *Settings) *string { return &s.Database.user }),
+		},
+		{
+			name: "POSTGRES_PASSWORD", secret: true, by: storing,
+			meaning: "Its password, of any characters. Unset: none is sent.",
+			read:    into(databasePassword, func(s *Settings) *Secret { return &s.Database.password }),
+		},
+		{
+			name: "POSTGRES_SSLMODE", fallback: "prefer", by: storing,
+			meaning: "`disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`.",
+			read:    into(oneOf(sslModes()...), func(s *Settings) *string { return &s.Database.sslMode }),
+		},
+		{
+			name: "POSTGRES_POOL_MIN", fallback: "5", by: services,
+			meaning: "Connections kept open, 0 to 10000.",
+			read:    into(whole[int32](0, 10_000), func(s *Settings) *int32 { return &s.Database.PoolMin }),
+		},
+		{
+			name: "POSTGRES_POOL_MAX", fallback: "20", by: services,
+			meaning: "Connections at most, 1 to 10000.",
+			read:    into(whole[int32](1, 10_000), func(s *Settings) *int32 { return &s.Database.PoolMax }),
+		},
+	}
+}
