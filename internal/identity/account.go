@@ -55,5 +55,9 @@ var (
 	ErrUnknownCompany = errors.New("no such company")
 )
 
+// ErrEmailTaken is returned where another user has the address already, without
+// regard to the case of ASCII letters.
+var ErrEmailTaken = errors.New("a user with this email already exists")
+
 // ErrNotFound is returned where a user or company that was named does not exist.
 var ErrNotFound = errors.New("not found")
