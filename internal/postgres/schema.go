@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// SchemaStatus is how far a database has been migrated.
+type SchemaStatus struct {
+	Server  string // the server's version, such as "15.14"
+	Schema  string // that holds the tables
+	Version int64  // of the database; 0: never migrated
+	Latest  int64  // that this release knows
+	// Pending names the migrations to come, oldest first.
+	Pending []string
+	// Missing names tables that the version promises and that are gone.
+	Missing []string
+}
+
+// Status reads how far the database has been migrated, and changes nothing.
+func Status(ctx context.Context, url string) (SchemaStatus, error) {
+	m, err := openMigrator(ctx, url)
+	if err != nil {
+		return SchemaStatus{}, err
+	}
+	defer m.close()
+	version, _, err := m.current(ctx)
+	if err != nil {
+		return SchemaStatus{}, err
+	}
+	status := SchemaStatus{Server: m.server, Schema: m.schema, Version: version, Latest: m.latest()}
+	for _, s := range m.provider.ListSources() {
+		if s.Version > version {
+			status.Pending = append(status.Pending, strings.TrimSuffix(path.Base(s.Path), ".sql"))
+		}
+	}
+	if version == 0 {
+		return status, nil
+	}
+	for _, table := range append([]string{"users", "companies"}, ownTables()...) {
+		var there bool
+		if err := m.control.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there); err != nil {
+			return SchemaStatus{}, fmt.Errorf("looking for the table %s: %w", table, err)
+		}
+		if !there {
+			status.Missing = append(status.Missing, table)
+		}
+	}
+	return status, nil
+}
