@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/atenex/gatehouse/internal/identity"
+)
+
+// accountByEmailSQL spells the folding exactly as users_email_fold_key does;
+// spelt otherwise it would not use the index, or would fold other letters.
+const accountByEmailSQL = `SELECT ` + userColumns + `, coalesce(u.hashed_password::text, '')
+  FROM users u WHERE lower(u.email COLLATE "C") = lower($1::text COLLATE "C")`
+
+// AccountByEmail finds a user by its address, without regard to the case of
+// ASCII letters. identity.ErrNotFound: there is none.
+func (s *Store) AccountByEmail(ctx context.Context, email string) (identity.Account, error) {
+	if !storable(email) {
+		return identity.Account{}, identity.ErrNotFound
+	}
+	var found identity.Account
+	err := s.read(ctx, queryAccountByEmail, func(ctx context.Context) (err error) {
+		found.User, err = scanUser(s.pool.QueryRow(ctx, accountByEmailSQL, email), &found.PasswordHash)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return identity.Account{}, identity.ErrNotFound
+	}
+	if err != nil {
+		return identity.Account{}, fmt.Errorf("reading an account by email: %w", err)
+	}
+	return found, nil
+}
+
+// RecordLogin sets last_login to now, and nothing else of the row.
+func (s *Store) RecordLogin(ctx context.Context, user identity.UserID) error {
+	return s.write(ctx, queryRecordLogin, func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, `UPDATE users SET last_login = now() WHERE id = $1`, uuidOrNull(user))
+		if err != nil {
+			return fmt.Errorf("recording a login: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return identity.ErrNotFound
+		}
+		return nil
+	})
+}
+
+// ReplacePasswordHash puts a better hash of the same password in the place of
+// the old one. It reports false, and changes nothing, if the hash is no longer
+// the old one: then somebody set another password meanwhile. The password is not
+// changed by this, and so password_changed_at and updated_at are not either.
+func (s *Store) ReplacePasswordHash(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error) {
+	if !storable(oldHash) || !storable(newHash) || newHash == "" {
+		return false, ErrBadText
+	}
+	replaced := false
+	err := s.write(ctx, queryReplaceHash, func(ctx context.Context) error {
+		tag, err := s.pool.Exec(ctx, `UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2`,
+			uuidOrNull(user), oldHash, newHash)
+		if err != nil {
+			return fmt.Errorf("replacing a password hash: %w", err)
+		}
+		replaced = tag.RowsAffected() == 1
+		return nil
+	})
+	return replaced, err
+}
