@@ -1,0 +1,125 @@
+// Package authz answers Envoy's question "may this request pass, and as whom?"
+// (ext_authz v3 over gRPC), by the rules of the wire contract's section 4.
+//
+// One way leads through it: request (what Envoy said) - policy (what the route
+// asks for) - token (who is asking) - directory (what is true of them now) -
+// judge - response. Envoy's protobuf stops at request.go, response.go and
+// server.go; decide knows none of it, so that another way of reading requests
+// can feed the same decision.
+//
+// It must never know how a token is spelled, where users are stored, or any
+// setting by its name; it never sees a path, a body or a query. Doubt refuses:
+// every zero value here is the strictest one, and nothing but an answer that was
+// built as an allow leaves as an allow.
+package authz
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atenex/gatehouse/internal/identity"
+)
+
+// Verifier says what a token says, or which problem it has. An error that
+// carries no problem is an internal fault.
+type Verifier interface {
+	Verify(raw string, now time.Time) (identity.Credential, error)
+}
+
+// Directory knows what is true of a user, and of the one session asked for, at
+// this moment. The zero session asks for none. An unknown user is the zero
+// Standing and no error. It must give up when ctx ends.
+type Directory interface {
+	Standing(ctx context.Context, user identity.UserID, session identity.SessionID) (identity.Standing, error)
+}
+
+// DefaultLookupTimeout is shorter than the 2 s that the shipped Envoy
+// configuration waits for an answer, so that the client gets our 503 and not
+// Envoy's.
+const DefaultLookupTimeout = 1500 * time.Millisecond
+
+// Options is what a Gate is made of. Verifier, Registerer and Logger are
+// needed, and Directory too unless SkipUserCheck is set.
+type Options struct {
+	Verifier  Verifier
+	Directory Directory
+
+	// SkipUserCheck asks the directory nothing: neither user, session, company
+	// nor native roles. The email is then the token's.
+	SkipUserCheck bool
+	// SkipCompanyCheck lets a strict route pass without asking whether the user
+	// still belongs to the token's company, or whether that is suspended.
+	SkipCompanyCheck bool
+	// TokenRoles takes the roles from the token instead of the directory.
+	TokenRoles bool
+	// LegacyTokensUntil is when tokens that name no key end; zero: never.
+	LegacyTokensUntil time.Time
+
+	// LookupTimeout bounds one question to the directory; zero:
+	// DefaultLookupTimeout.
+	LookupTimeout time.Duration
+
+	// Routes are the names whose metrics start at zero. Other names are counted
+	// under their own label up to a bound, and as "other" past it.
+	Routes []string
+
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+	Clock      func() time.Time // nil: time.Now
+}
+
+// Gate decides. It may be used by any number of goroutines and starts none.
+type Gate struct {
+	verifier      Verifier
+	directory     Directory
+	rules         rules
+	lookupTimeout time.Duration
+	clock         func() time.Time
+
+	observer *observer
+	ready    atomic.Bool
+}
+
+// New makes a gate and registers its metrics.
+func New(o Options) (*Gate, error) {
+	switch {
+	case o.Verifier == nil:
+		return nil, errors.New("a gate needs a verifier")
+	case o.Directory == nil && !o.SkipUserCheck:
+		return nil, errors.New("a gate needs a directory of users")
+	case o.Registerer == nil || o.Logger == nil:
+		return nil, errors.New("a gate needs a metrics registry and a logger")
+	case o.LookupTimeout < 0:
+		return nil, errors.New("a negative lookup time-out")
+	}
+	if o.LookupTimeout == 0 {
+		o.LookupTimeout = DefaultLookupTimeout
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	observer, err := newObserver(o.Registerer, o.Logger, o.Routes)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gate{
+		verifier:  o.Verifier,
+		directory: o.Directory,
+		rules: rules{
+			skipUser:          o.SkipUserCheck,
+			skipCompany:       o.SkipCompanyCheck || o.SkipUserCheck,
+			tokenRoles:        o.TokenRoles,
+			legacyTokensUntil: o.LegacyTokensUntil,
+		},
+		lookupTimeout: o.LookupTimeout,
+		clock:         o.Clock,
+		observer:      observer,
+	}
+	g.ready.Store(o.SkipUserCheck)
+	return g, nil
+}

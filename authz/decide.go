@@ -1,0 +1,143 @@
+package authz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/problem"
+	"github.com/atenex/gatehouse/internal/token"
+)
+
+// outcome is how a check ended. The zero value is not an allow.
+type outcome int
+
+const (
+	failed  outcome = iota // could not decide
+	denied                 // decided no
+	allowed                // decided yes
+)
+
+func (o outcome) String() string {
+	switch o {
+	case allowed:
+		return "allow"
+	case denied:
+		return "deny"
+	default:
+		return "error"
+	}
+}
+
+// reasonOK is the reason of every allow; problem.Decisions has the others.
+const reasonOK = "ok"
+
+// decision is the end of a check. The zero value is an internal fault.
+type decision struct {
+	outcome  outcome
+	problem  *problem.Problem // nil with an allow
+	cause    error            // for our log alone; nil: the problem says it all
+	stack    []byte           // of a panic
+	mode     mode
+	identity identity.Identity // the verified one, on a denial too if it got so far
+	// anonymous allows say nothing of the user to the upstream.
+	anonymous bool
+}
+
+func (d decision) reason() string {
+	switch {
+	case d.outcome == allowed:
+		return reasonOK
+	case d.problem == nil:
+		return problem.Internal.Reason
+	default:
+		return d.problem.Reason
+	}
+}
+
+// refused ends a check with the problem in err, or with an internal fault if
+// there is none in it.
+func (d decision) refused(err error) decision {
+	d.problem, d.cause, d.outcome = problem.From(err), nil, denied
+	if d.problem.IsFault() {
+		d.outcome = failed
+	}
+	if error(d.problem) != err { //nolint:errorlint // asks whether err says more than the problem itself
+		d.cause = err
+	}
+	return d
+}
+
+// decide is the whole decision about one request. It knows nothing of Envoy and
+// does not panic.
+func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			d = decision{mode: d.mode, identity: d.identity}.refused(problem.Internal.Because(fmt.Errorf("panic: %v", thrown)))
+			d.stack = debug.Stack()
+		}
+	}()
+
+	p := readPolicy(r.mode, r.roles)
+	d.mode = p.mode
+	if p.mode == open {
+		d.outcome, d.anonymous = allowed, true
+		return d
+	}
+	raw, err := token.Bearer(r.authorization)
+	if err != nil {
+		return d.refused(err)
+	}
+	c, err := g.verifier.Verify(raw, now)
+	if err != nil {
+		return d.refused(err)
+	}
+	d.identity = identity.Identity{User: c.User, Company: c.Company, Email: c.Email}
+
+	var standing identity.Standing
+	if !g.rules.skipUser && !c.User.IsZero() {
+		if standing, err = g.look(ctx, c); err != nil {
+			return d.refused(problem.Unavailable.Because(err))
+		}
+		d.identity.Email = standing.Email
+	}
+	if refusal := g.rules.judge(p, c, standing, now); refusal != nil {
+		return d.refused(refusal)
+	}
+	d.outcome = allowed
+	// A preflight never comes here; any other OPTIONS needs a token like GET,
+	// but upstreams that answer it do not expect a user.
+	d.anonymous = r.method == http.MethodOptions
+	return d
+}
+
+// look asks the directory, for no longer than the gate waits. An answer that
+// comes later is no answer: Envoy may have given up by then.
+func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standing, error) {
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, g.lookupTimeout)
+	defer cancel()
+	start := g.clock()
+	standing, err := g.directory.Standing(ctx, c.User, c.Session)
+	if err == nil {
+		err = ctx.Err()
+	}
+	g.observer.lookedUp(g.clock().Sub(start), err)
+	switch {
+	case err == nil:
+		if !g.ready.Load() {
+			g.ready.Store(true)
+		}
+		return standing, nil
+	case caller.Err() != nil:
+		return identity.Standing{}, fmt.Errorf("the caller went away while the user was looked up: %w", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return identity.Standing{}, fmt.Errorf("looking the user up took longer than %s: %w", g.lookupTimeout, err)
+	default:
+		return identity.Standing{}, fmt.Errorf("looking the user up: %w", err)
+	}
+}

@@ -1,0 +1,71 @@
+package authz
+
+import (
+	"slices"
+	"time"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/problem"
+)
+
+// rules is what the operator chose not to ask, which by default is nothing.
+type rules struct {
+	skipUser          bool
+	skipCompany       bool
+	tokenRoles        bool
+	legacyTokensUntil time.Time // zero: never
+}
+
+// judge goes down the rows of the contract's table that come after the token's
+// own, and returns the first that fails or nil. It is all there is to know about
+// who may pass; it asks nobody and remembers nothing.
+func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now time.Time) *problem.Problem {
+	// The zero user is nobody, whatever a table may hold.
+	if c.User.IsZero() {
+		return problem.UserNotFound
+	}
+	if !r.skipUser {
+		switch {
+		case !s.Exists:
+			return problem.UserNotFound
+		case !s.Active:
+			return problem.UserInactive
+		case s.Revoked(c, now):
+			return problem.TokenRevoked
+		}
+	}
+	if !c.KeyNamed && !r.legacyTokensUntil.IsZero() && !now.Before(r.legacyTokensUntil) {
+		return problem.TokenRevoked
+	}
+	if p.mode == strict {
+		if c.Company.IsZero() {
+			return problem.CompanyMissing
+		}
+		if !r.skipCompany {
+			switch m, belongs := s.In(c.Company); {
+			case !belongs:
+				return problem.CompanyLeft
+			case m.Suspended:
+				return problem.CompanySuspended
+			}
+		}
+	}
+	if p.restricted && !r.hasRole(p, c, s) {
+		return problem.RoleInsufficient
+	}
+	return nil
+}
+
+// hasRole asks for a role in the company that the token acts for. Where it acts
+// for none there is no role; nor is there one in a company that is suspended,
+// which an initial route does not ask about otherwise.
+func (r rules) hasRole(p policy, c identity.Credential, s identity.Standing) bool {
+	if r.tokenRoles {
+		return slices.ContainsFunc(c.Roles, func(role string) bool { return slices.Contains(p.roles, role) })
+	}
+	m, belongs := s.In(c.Company)
+	if !belongs || m.Suspended && !r.skipCompany {
+		return false
+	}
+	return slices.Contains(p.roles, m.Role)
+}

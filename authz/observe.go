@@ -1,0 +1,213 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atenex/gatehouse/internal/problem"
+)
+
+const (
+	// otherRoute counts the requests of routes without a name, and of names past
+	// the bound.
+	otherRoute = "other"
+	// maxLearned bounds the names that are counted though they were not
+	// configured here: a mesh names its routes itself. They come from an
+	// operator's configuration, so the bound is for mistakes.
+	maxLearned = 64
+)
+
+// observer counts and logs. It never holds a token, an email or a claim.
+type observer struct {
+	log      *slog.Logger
+	throttle throttle
+
+	decisions *prometheus.CounterVec
+	duration  prometheus.Histogram
+	inFlight  prometheus.Gauge
+	lookups   *prometheus.HistogramVec
+
+	// routes has the counters of each route by reason, so that counting neither
+	// hashes labels nor takes a lock. It is replaced, never changed.
+	routes  atomic.Pointer[map[string]map[string]prometheus.Counter]
+	learn   sync.Mutex
+	learned int
+}
+
+func newObserver(registerer prometheus.Registerer, log *slog.Logger, routes []string) (*observer, error) {
+	o := &observer{
+		log: log,
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_authz_decisions_total",
+			Help: "Answers given to Envoy, by decision (allow, deny, error), reason and route.",
+		}, []string{"decision", "reason", "route"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "gatehouse_authz_check_duration_seconds",
+			Help: "Time from a check's arrival in the service to its answer.",
+			// A check without a look-up takes tens of microseconds, one with a
+			// look-up about a millisecond; the time-out is 1.5 s.
+			Buckets:                         []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  160,
+			NativeHistogramMinResetDuration: time.Hour,
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gatehouse_authz_checks_in_flight",
+			Help: "Checks that are being answered.",
+		}),
+		lookups: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "gatehouse_authz_user_lookup_duration_seconds",
+			Help:                            "Time that the directory of users took to answer a check, by result (ok, error).",
+			Buckets:                         []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  160,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"result"}),
+	}
+	for _, c := range []prometheus.Collector{o.decisions, o.duration, o.inFlight, o.lookups} {
+		if err := registerer.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the metrics of authz: %w", err)
+		}
+	}
+	for _, result := range []string{"ok", "error"} {
+		o.lookups.WithLabelValues(result)
+	}
+	table := map[string]map[string]prometheus.Counter{otherRoute: o.counters(otherRoute)}
+	for _, name := range routes {
+		if name = printable(name); name != "" {
+			table[name] = o.counters(name)
+		}
+	}
+	o.routes.Store(&table)
+	return o, nil
+}
+
+// counters starts every reason of a route at zero, so that a first denial is
+// an increase and not a series that was never there.
+func (o *observer) counters(route string) map[string]prometheus.Counter {
+	out := map[string]prometheus.Counter{reasonOK: o.decisions.WithLabelValues(allowed.String(), reasonOK, route)}
+	for _, p := range problem.Decisions() {
+		decision := denied
+		if p.IsFault() {
+			decision = failed
+		}
+		out[p.Reason] = o.decisions.WithLabelValues(decision.String(), p.Reason, route)
+	}
+	return out
+}
+
+// count adds one to a route's counter for reason.
+func (o *observer) count(route, reason string) {
+	byReason, known := (*o.routes.Load())[route]
+	if !known {
+		byReason = o.learnRoute(route)
+	}
+	c, known := byReason[reason]
+	if !known { // a problem that is no row of section 4 was answered
+		c = byReason[problem.Internal.Reason]
+	}
+	c.Inc()
+}
+
+func (o *observer) learnRoute(route string) map[string]prometheus.Counter {
+	o.learn.Lock()
+	defer o.learn.Unlock()
+	table := *o.routes.Load()
+	if known, ok := table[route]; ok {
+		return known
+	}
+	if route == "" || o.learned == maxLearned {
+		return table[otherRoute]
+	}
+	o.learned++
+	table = maps.Clone(table)
+	table[route] = o.counters(route)
+	o.routes.Store(&table)
+	return table[route]
+}
+
+// enter counts a check that is being answered; the function it returns ends
+// that.
+func (o *observer) enter() (leave func()) {
+	o.inFlight.Inc()
+	return o.inFlight.Dec
+}
+
+func (o *observer) lookedUp(took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	o.lookups.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// decided counts and logs one answer.
+func (o *observer) decided(ctx context.Context, r request, d decision, start, end time.Time) {
+	took := end.Sub(start)
+	o.count(r.route, d.reason())
+	o.duration.Observe(took.Seconds())
+	o.line(ctx, r, d, took, end)
+}
+
+// salvage counts and logs an answer whose making panicked, perhaps in here.
+func (o *observer) salvage(ctx context.Context, r request, d decision) {
+	defer func() { _ = recover() }() // there is nobody left to tell
+	o.count(r.route, d.reason())
+	o.line(ctx, r, d, 0, time.Time{})
+}
+
+// line writes one line for a decision: denials at INFO, because someone will
+// ask why they were refused; allows at DEBUG, because Envoy's access log has
+// each of them already; errors at ERROR with their cause, and only the first
+// few of each second, because a database that is down fails every request.
+func (o *observer) line(ctx context.Context, r request, d decision, took time.Duration, now time.Time) {
+	for _, s := range o.throttle.due(now) {
+		o.log.LogAttrs(ctx, slog.LevelError, "more checks failed than were logged",
+			slog.String("reason", s.reason), slog.Int("count", s.count))
+	}
+	level, message := slog.LevelError, "check failed"
+	switch d.outcome {
+	case allowed:
+		level, message = slog.LevelDebug, "request allowed"
+	case denied:
+		level, message = slog.LevelInfo, "request denied"
+	case failed:
+		if !o.throttle.admit(d.reason(), now) {
+			return
+		}
+	}
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	put := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	put("request_id", r.id)
+	put("decision", d.outcome.String())
+	put("reason", d.reason())
+	put("route", r.route)
+	put("mode", d.mode.String())
+	if !d.identity.User.IsZero() {
+		put("user_id", d.identity.User.String())
+	}
+	if !d.identity.Company.IsZero() {
+		put("company_id", d.identity.Company.String())
+	}
+	attrs = append(attrs, slog.Float64("duration_ms", math.Round(float64(took.Microseconds()))/1000))
+	if d.cause != nil {
+		put("cause", d.cause.Error())
+	}
+	put("stack", string(d.stack))
+	o.log.LogAttrs(ctx, level, message, attrs...)
+}

@@ -1,0 +1,94 @@
+package authz
+
+import (
+	"strings"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+)
+
+// request is all of a check that a decision depends on. The zero value is a
+// request without a token on a strict route.
+type request struct {
+	authorization []string // every Authorization field value
+	method        string
+	id            string // X-Request-ID, printable and bounded
+	route         string // a name for metrics, printable and bounded
+
+	mode  string // as the route's configuration spells it
+	roles string // likewise; empty: none asked for
+}
+
+const (
+	headerAuthorization = "authorization"
+	headerRequestID     = "x-request-id"
+
+	// The context extensions that a route, or a mesh, speaks to us with.
+	extensionMode  = "auth_mode"
+	extensionRoute = "route"
+	extensionRoles = "roles"
+)
+
+// readRequest takes what is needed out of Envoy's message. The path is not
+// among it: what a route asks for is said by the route's own configuration, and
+// a second reading of the path could only differ from Envoy's.
+func readRequest(in *authv3.CheckRequest) request {
+	attributes := in.GetAttributes()
+	extensions := attributes.GetContextExtensions()
+	http := attributes.GetRequest().GetHttp()
+	r := request{
+		method: http.GetMethod(),
+		route:  printable(extensions[extensionRoute]),
+		mode:   extensions[extensionMode],
+		roles:  extensions[extensionRoles],
+	}
+	// Envoy fills headers, or header_map with encode_raw_headers. Both are read,
+	// so that neither setting can hide a second Authorization header.
+	for name, value := range http.GetHeaders() {
+		r.header(name, value)
+	}
+	for _, h := range http.GetHeaderMap().GetHeaders() {
+		value := h.GetValue()
+		if raw := h.GetRawValue(); len(raw) > 0 {
+			if value != "" && value != string(raw) {
+				r.header(h.GetKey(), value)
+			}
+			value = string(raw)
+		}
+		r.header(h.GetKey(), value)
+	}
+	return r
+}
+
+func (r *request) header(name, value string) {
+	switch {
+	case strings.EqualFold(name, headerAuthorization):
+		r.authorization = append(r.authorization, value)
+	case r.id == "" && strings.EqualFold(name, headerRequestID):
+		r.id = printable(value)
+	}
+}
+
+// maxName is how much of a name or id is kept. Envoy cuts request ids at the
+// same length.
+const maxName = 64
+
+// printable makes text safe to stand in a log line, a label and a protobuf
+// string, whatever it was.
+func printable(text string) string {
+	if len(text) > maxName {
+		text = text[:maxName]
+	}
+	for i := range len(text) {
+		if !visible(text[i]) {
+			return strings.Map(func(r rune) rune {
+				if r < 0x80 && visible(byte(r)) {
+					return r
+				}
+				return '_'
+			}, text)
+		}
+	}
+	return text
+}
+
+func visible(c byte) bool { return c > ' ' && c < 0x7f }
