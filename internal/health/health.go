@@ -47,3 +47,17 @@ func text(w http.ResponseWriter, status int, body string) {
 	// A prober that has gone away is its own affair.
 	_, _ = w.Write([]byte(body))
 }
+
+// NewServer returns an HTTP server for the operations face, with bounds on what
+// a caller can hold open. It does not listen yet.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}

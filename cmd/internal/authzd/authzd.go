@@ -1,0 +1,166 @@
+// Package authzd is the authz process: it joins the gate to its settings, to
+// the database and to its listeners.
+package authzd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/atenex/gatehouse/authz"
+	"github.com/atenex/gatehouse/cmd/internal/daemon"
+	"github.com/atenex/gatehouse/cmd/internal/wiring"
+	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/internal/config"
+	ops "github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/postgres"
+	"github.com/atenex/gatehouse/internal/serve"
+	"github.com/atenex/gatehouse/internal/token"
+)
+
+// stopGrace bounds the wait for checks under way; one takes 2 s at most.
+const stopGrace = 5 * time.Second
+
+// Run is the process. It returns its exit code.
+func Run(ctx context.Context, call daemon.Call) int {
+	return daemon.Main(ctx, daemon.Program{
+		Name:  "authz",
+		About: "decides whether a request may pass and as whom (Envoy ext_authz v3 over gRPC)",
+		Need:  config.NeedAuthz,
+		Ops:   func(s *config.Settings) config.Address { return s.Listen.AuthzOps },
+		Serve: run,
+	}, call)
+}
+
+func run(ctx context.Context, p *daemon.Process) error {
+	s := p.Settings
+	rules, err := wiring.TokenRules(s.Tokens)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	verifier, err := token.NewVerifier(rules)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	table, err := envoy.LoadTable(s.Edge.Routes)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	options := authz.Options{
+		Verifier:          verifier,
+		SkipUserCheck:     s.Checks.User == config.CheckOff,
+		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
+		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
+		LegacyTokensUntil: s.Tokens.LegacyUntil,
+		Routes:            routeNames(table),
+		Registerer:        p.Metrics,
+		Logger:            p.Log,
+	}
+	// A gate that asks nothing is ready at once.
+	ping := func(context.Context) error { return nil }
+	if s.Checks.NeedStore() {
+		store, err := postgres.Open(ctx, postgres.Options{
+			URL:      s.Database.URL.Reveal(),
+			MinConns: int(s.Database.PoolMin),
+			MaxConns: int(s.Database.PoolMax),
+			AppName:  "gatehouse-authz",
+			Logger:   p.Log,
+		})
+		if err != nil {
+			return daemon.Misused(err)
+		}
+		defer store.Close()
+		p.Metrics.MustRegister(store.Collector())
+		options.Directory = store
+		ping = store.Ping
+	}
+	gate, err := authz.New(options)
+	if err != nil {
+		return err
+	}
+
+	checks, err := serve.Listen(ctx, s.Listen.Authz.String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = checks.Close() }()
+	operations, err := serve.Listen(ctx, s.Listen.AuthzOps.String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = operations.Close() }()
+	if err := p.Announce(map[string]string{
+		"authz_grpc": serve.Address(checks),
+		"authz_ops":  "http://" + serve.Address(operations),
+	}); err != nil {
+		return err
+	}
+
+	state := health.NewServer()
+	state.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	server := grpc.NewServer(authz.ServerOptions()...)
+	gate.Register(server)
+	healthv1.RegisterHealthServer(server, state)
+
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go gate.WatchReady(watching, ping, func() {
+		state.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+		p.Log.Info("ready")
+	})
+	ready := func() error {
+		if !gate.Ready() {
+			return errors.New("the database has not answered yet")
+		}
+		return nil
+	}
+	// The operations face goes first and last, so that the drain can be seen.
+	return serve.Run(ctx, p.Drain+stopGrace,
+		serve.HTTP("operations", operations, ops.NewServer(ops.Ops(p.Metrics, ready, p.Log), p.Log)),
+		checkService(server, checks, state, p.Drain),
+	)
+}
+
+// routeNames are the names that Envoy sends as the context extension "route".
+func routeNames(t envoy.Table) []string {
+	names := make([]string, 0, len(t.Routes))
+	for _, r := range t.Routes {
+		if r.Mode != envoy.None {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// checkService stops in three steps: it says NOT_SERVING and goes on for drain,
+// so that no Envoy sends new checks; it lets those under way end; at the end of
+// the bound it cuts off what is left.
+func checkService(s *grpc.Server, l net.Listener, state *health.Server, drain time.Duration) serve.Part {
+	return serve.Part{
+		Name:  "checks",
+		Serve: func() error { return s.Serve(l) },
+		Stop: func(ctx context.Context) {
+			state.Shutdown()
+			select {
+			case <-time.After(drain):
+			case <-ctx.Done():
+			}
+			stopped := make(chan struct{})
+			go func() {
+				s.GracefulStop()
+				close(stopped)
+			}()
+			select {
+			case <-stopped:
+			case <-ctx.Done():
+				s.Stop()
+				<-stopped
+			}
+		},
+	}
+}

@@ -1,0 +1,170 @@
+// Package daemon is what the authz and the login process have in common: their
+// command line, reading the settings, the log, the metrics registry, the
+// healthcheck and the file that says where they listen.
+//
+// It must never know what either of them serves.
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/atenex/gatehouse/internal/buildinfo"
+	"github.com/atenex/gatehouse/internal/config"
+)
+
+// Exit codes of every binary of ours.
+const (
+	Fine   = 0
+	Failed = 1
+	Misuse = 2 // a wrong command line or a wrong setting
+)
+
+// Call is one start of a process: its arguments and where it writes.
+type Call struct {
+	Args           []string
+	Environ        []string
+	Stdout, Stderr io.Writer
+}
+
+// Program is what makes one daemon different from the other.
+type Program struct {
+	Name  string
+	About string // one sentence for --help
+	Need  config.Need
+	// Ops is the operations address, for the healthcheck.
+	Ops func(*config.Settings) config.Address
+	// Serve runs until ctx ends. Its error is logged once, by Main; one of
+	// Misused is a wrong setting that only the part it is for could find.
+	Serve func(context.Context, *Process) error
+}
+
+// Misused marks an error as a wrong setting, for exit code 2.
+func Misused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &misused{err}
+}
+
+type misused struct{ error }
+
+func (m *misused) Unwrap() error { return m.error }
+
+// Process is a started daemon.
+type Process struct {
+	Settings *config.Settings
+	Log      *slog.Logger
+	Metrics  *prometheus.Registry
+	// Drain is how long a server goes on serving after it has said that it is
+	// about to stop, so that whoever balances load has time to hear of it.
+	Drain time.Duration
+
+	readyFile string
+}
+
+// Main runs the program and returns the exit code.
+func Main(ctx context.Context, p Program, call Call) int {
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	flags.SetOutput(call.Stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(call.Stderr, "%s: %s\n\n  %s [flags]        serve; settings come from GATEWAY_… and .env\n  %s healthcheck    exit 0 if the one on this machine is ready\n\nflags:\n", p.Name, p.About, p.Name, p.Name)
+		flags.PrintDefaults()
+	}
+	process := &Process{}
+	version := flags.Bool("version", false, "print the version and exit")
+	flags.StringVar(&process.readyFile, "ready-file", "", "write the addresses listened on to `FILE`, as JSON, once serving")
+	flags.DurationVar(&process.Drain, "drain", 2*time.Second, "keep serving for `DURATION` after announcing the stop")
+	switch err := flags.Parse(call.Args); {
+	case errors.Is(err, flag.ErrHelp):
+		return Fine
+	case err != nil:
+		return Misuse
+	}
+	if *version {
+		fmt.Fprintf(call.Stdout, "%s %s (%s)\n", p.Name, buildinfo.Version(), buildinfo.Revision())
+		return Fine
+	}
+	check := flags.NArg() == 1 && flags.Arg(0) == "healthcheck"
+	if flags.NArg() > 0 && !check {
+		fmt.Fprintf(call.Stderr, "%s: unknown argument %q; see %s --help\n", p.Name, flags.Arg(0), p.Name)
+		return Misuse
+	}
+
+	settings, warnings, err := config.Load(config.Source{Environ: call.Environ, Dir: "."}, p.Need)
+	if err != nil {
+		fmt.Fprintln(call.Stderr, err)
+		return Misuse
+	}
+	if check {
+		return healthcheck(ctx, p.Ops(settings), call.Stderr)
+	}
+
+	process.Settings = settings
+	process.Log = slog.New(slog.NewJSONHandler(call.Stderr, &slog.HandlerOptions{Level: settings.LogLevel})).With("service", p.Name)
+	process.Metrics = newRegistry()
+	for _, w := range warnings {
+		process.Log.Warn(w)
+	}
+	process.Log.Info("starting", "version", buildinfo.Version(), "revision", buildinfo.Revision(), "settings", settings)
+	err = p.Serve(ctx, process)
+	if wrong, ok := errors.AsType[*misused](err); ok {
+		fmt.Fprintln(call.Stderr, wrong)
+		return Misuse
+	}
+	if err != nil {
+		process.Log.Error("stopped", "error", err)
+		return Failed
+	}
+	process.Log.Info("stopped")
+	return Fine
+}
+
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "gatehouse_build_info",
+		Help:        "Always 1; which build this is stands in the labels.",
+		ConstLabels: prometheus.Labels{"version": buildinfo.Version(), "revision": buildinfo.Revision()},
+	})
+	build.Set(1)
+	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// Announce writes the addresses to the ready file, if one was asked for. The
+// file appears whole: whoever waits for it never reads half of it.
+func (p *Process) Announce(addresses map[string]string) error {
+	p.Log.Info("serving", "addresses", addresses)
+	if p.readyFile == "" {
+		return nil
+	}
+	text, err := json.Marshal(addresses)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(p.readyFile), ".ready-*")
+	if err != nil {
+		return fmt.Errorf("writing the ready file: %w", err)
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), p.readyFile)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("writing the ready file: %w", err)
+	}
+	return nil
+}

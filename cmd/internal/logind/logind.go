@@ -1,0 +1,166 @@
+// Package logind is the login process: it joins the login service to its
+// settings, to the database and to its listeners.
+package logind
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/atenex/gatehouse/cmd/internal/daemon"
+	"github.com/atenex/gatehouse/cmd/internal/wiring"
+	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/password"
+	"github.com/atenex/gatehouse/internal/postgres"
+	"github.com/atenex/gatehouse/internal/serve"
+	"github.com/atenex/gatehouse/internal/token"
+	"github.com/atenex/gatehouse/login"
+)
+
+// stopGrace bounds the wait for requests under way, which take 15 s at most.
+const stopGrace = 16 * time.Second
+
+// Run is the process. It returns its exit code.
+func Run(ctx context.Context, call daemon.Call) int {
+	return daemon.Main(ctx, daemon.Program{
+		Name:  "login",
+		About: "signs people in and puts them in a company (HTTP)",
+		Need:  config.NeedLogin,
+		Ops:   func(s *config.Settings) config.Address { return s.Listen.LoginOps },
+		Serve: run,
+	}, call)
+}
+
+func run(ctx context.Context, p *daemon.Process) error {
+	s := p.Settings
+	rules, err := wiring.TokenRules(s.Tokens)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	verifier, err := token.NewVerifier(rules)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	issuer, err := token.NewIssuer(rules, s.Tokens.TTL)
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	passwords, err := password.New(password.Options{
+		Scheme:           password.Scheme(s.Passwords.Scheme),
+		Upgrade:          s.Passwords.Upgrade,
+		BcryptTruncate72: s.Passwords.BcryptTruncate72,
+		Logger:           p.Log,
+		Metrics:          p.Metrics,
+	})
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL:      s.Database.URL.Reveal(),
+		MinConns: int(s.Database.PoolMin),
+		MaxConns: int(s.Database.PoolMax),
+		AppName:  "gatehouse-login",
+		Logger:   p.Log,
+	})
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	defer store.Close()
+	p.Metrics.MustRegister(store.Collector())
+	service, err := login.New(login.Options{
+		ProjectName:       s.ProjectName,
+		Accounts:          store,
+		Companies:         store,
+		Database:          store,
+		Passwords:         passwords,
+		Verifier:          verifier,
+		Issuer:            issuer,
+		DefaultCompany:    s.Companies.Default,
+		AnyCompany:        s.Companies.JoinAny,
+		LegacyTokensUntil: s.Tokens.LegacyUntil,
+		TrustedProxies:    s.TrustedProxies,
+		Logger:            p.Log,
+		Metrics:           p.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+
+	people, err := serve.Listen(ctx, s.Listen.Login.String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = people.Close() }()
+	operations, err := serve.Listen(ctx, s.Listen.LoginOps.String())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = operations.Close() }()
+	if err := p.Announce(map[string]string{
+		"login":     "http://" + serve.Address(people),
+		"login_ops": "http://" + serve.Address(operations),
+	}); err != nil {
+		return err
+	}
+
+	var able atomic.Bool
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	go func() {
+		if prepare(watching, p, store, passwords) {
+			able.Store(true)
+			p.Log.Info("ready")
+		}
+	}()
+	ready := func() error {
+		if !able.Load() {
+			return errors.New("the database has not answered yet")
+		}
+		return nil
+	}
+	return serve.Run(ctx, p.Drain+stopGrace,
+		serve.HTTP("operations", operations, health.NewServer(health.Ops(p.Metrics, ready, p.Log), p.Log)),
+		drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), login.NewHTTPServer(service.Handler(), p.Log)), func() { able.Store(false) }, p.Drain),
+	)
+}
+
+// prepare waits for the database, then measures what a refused password has to
+// cost: the floor under all refusals depends on the most expensive hash that
+// the table holds.
+func prepare(ctx context.Context, p *daemon.Process, store *postgres.Store, passwords *password.Hasher) bool {
+	const poll = 250 * time.Millisecond
+	for {
+		cost, err := store.HighestBcryptCost(ctx)
+		if err == nil {
+			err = passwords.Calibrate(ctx, cost)
+		}
+		if err == nil {
+			return true
+		}
+		p.Log.Debug("not ready yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(poll):
+		}
+	}
+}
+
+// drained keeps a part serving for a while after the process has said that it
+// is not ready any more, so that whoever balances load has time to hear of it.
+func drained(part serve.Part, unready func(), drain time.Duration) serve.Part {
+	stop := part.Stop
+	part.Stop = func(ctx context.Context) {
+		unready()
+		select {
+		case <-time.After(drain):
+		case <-ctx.Done():
+		}
+		stop(ctx)
+	}
+	return part
+}
