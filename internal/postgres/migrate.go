@@ -127,6 +127,7 @@ type migrator struct {
 	provider *goose.Provider
 	schema   string
 	server   string
+	shadows  []string // relations that a query would find in the place of ours
 }
 
 func openMigrator(ctx context.Context, url string) (*migrator, error) {
@@ -187,10 +188,34 @@ func (m *migrator) look(ctx context.Context) (err error) {
 		return errors.New("no schema of the search_path exists, so there is no place for the tables")
 	}
 	m.schema = schema.String
+	if m.shadows, err = m.shadowing(ctx); err != nil {
+		return err
+	}
 	if _, err := m.control.ExecContext(ctx, `SELECT set_config('search_path', $1, false)`, m.searchPath()); err != nil {
 		return fmt.Errorf("setting the search_path: %w", err)
 	}
 	return nil
+}
+
+// shadowing finds relations of our names in schemas that are searched before the
+// one that holds users. It must be asked before the search_path is pinned.
+func (m *migrator) shadowing(ctx context.Context) ([]string, error) {
+	var found []string
+	for _, name := range append([]string{"companies", versionTable}, ownTables()...) {
+		var shadow string
+		err := m.control.QueryRowContext(ctx, `
+			SELECT format('%I.%I', n.nspname, c.relname)
+			  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			 WHERE c.oid = to_regclass($1)
+			   AND array_position(current_schemas(true), n.nspname) < array_position(current_schemas(true), $2::name)`,
+			name, m.schema).Scan(&shadow)
+		if err == nil {
+			found = append(found, shadow)
+		} else if !errors.Is(err, sql.ErrNoRows) {
+			return nil, fmt.Errorf("looking for the table %s: %w", name, err)
+		}
+	}
+	return found, nil
 }
 
 // searchPath names pg_temp last, where it would otherwise be searched first.
@@ -250,7 +275,7 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 	}
 	result := MigrateResult{Schema: m.schema}
 	if version == 0 {
-		if result.Warnings, err = checkShape(ctx, m.control); err != nil {
+		if result.Warnings, err = m.checkShape(ctx); err != nil {
 			return MigrateResult{}, m.explain(ctx, err)
 		}
 	}
@@ -260,7 +285,7 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 		if version == 0 {
 			// What the checks found may have changed before the migration had its
 			// locks; their answer says more than that of a failed statement.
-			if _, found := checkShape(ctx, m.control); isShapeFault(found) {
+			if _, found := m.checkShape(ctx); isShapeFault(found) {
 				err = found
 			}
 		}

@@ -154,6 +154,22 @@ func TestMigrateWarnsOfAColumnTooNarrowForNewHashes(t *testing.T) {
 	}
 }
 
+func TestMigrateWarnsOfColumnsThatNewRowsCannotFill(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.exec(legacyUsers)
+	db.exec(`ALTER TABLE users ADD phone text NOT NULL, ADD serial_number int GENERATED ALWAYS AS IDENTITY, ADD plan text NOT NULL DEFAULT 'free'`)
+	db.exec(`CREATE TABLE companies (id uuid PRIMARY KEY, name text, slug text NOT NULL)`)
+	result := db.migrate()
+	want := []string{
+		"users.phone is NOT NULL without a default: Gatehouse cannot add rows there",
+		"companies.slug is NOT NULL without a default: Gatehouse cannot add rows there",
+	}
+	if diff := cmp.Diff(want, result.Warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 func TestMigrateRefusesOtherShapesAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -187,6 +203,16 @@ func TestMigrateRefusesOtherShapesAndChangesNothing(t *testing.T) {
 		"an index of our name that is another": {
 			setup: []string{legacyUsers, `CREATE UNIQUE INDEX users_email_fold_key ON users (lower(email))`},
 			want:  []string{"a relation named users_email_fold_key exists and is not the unique index on the folded email"},
+		},
+		"companies that must get a row and cannot": {
+			setup: []string{legacyUsers, `CREATE TABLE companies (id uuid PRIMARY KEY, name text, slug text NOT NULL)`,
+				`INSERT INTO users (id, company_id) VALUES (gen_random_uuid(), gen_random_uuid())`},
+			want: []string{"1 companies that users name have no row, and none can be added: companies.slug is NOT NULL without a default"},
+		},
+		"a table in a schema that is searched first": {
+			setup: []string{legacyUsers, `CREATE SCHEMA app`, `CREATE TABLE app.sessions (id int)`,
+				`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = app, public', current_database()); END $$`},
+			want: []string{`app.sessions comes before the schema "public", which holds users, in the search_path`},
 		},
 		"an email that no index entry holds": {
 			setup: []string{legacyUsers, `INSERT INTO users (id, email) SELECT gen_random_uuid(), string_agg(md5(n::text), '') FROM generate_series(1, 200) n`},

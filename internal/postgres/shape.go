@@ -110,51 +110,78 @@ func companiesShape() []wanted {
 
 // checkShape judges whether the first migration can adopt what is there. It only
 // reads. The error is a ShapeError, an EmailConflictError or a failed query.
-func checkShape(ctx context.Context, db *sql.Conn) (warnings []string, err error) {
-	var faults []string
-	users, err := readTable(ctx, db, "users")
+func (m *migrator) checkShape(ctx context.Context) (warnings []string, err error) {
+	users, err := readTable(ctx, m.control, "users")
 	if err != nil {
 		return nil, err
 	}
-	companies, err := readTable(ctx, db, "companies")
+	companies, err := readTable(ctx, m.control, "companies")
 	if err != nil {
 		return nil, err
 	}
-	if users.exists {
-		faults = append(faults, users.differences(usersShape())...)
-		if c, ok := users.columns["id"]; ok && !c.unique {
-			faults = append(faults, "users.id is neither the primary key nor unique")
-		}
-		if c := users.columns["hashed_password"]; c.limit > 0 && c.limit < roomForHash {
-			warnings = append(warnings, fmt.Sprintf(
-				"users.hashed_password holds only %d characters: new password hashes will not fit; ALTER it to text", c.limit))
-		}
+	faults, err := clashingNames(ctx, m.control)
+	if err != nil {
+		return nil, err
+	}
+	for _, shadow := range m.shadows {
+		faults = append(faults, fmt.Sprintf("%s comes before the schema %q, which holds users, in the search_path", shadow, m.schema))
 	}
 	if companies.exists {
-		faults = append(faults, companies.differences(companiesShape())...)
+		faults = append(companies.differences(companiesShape()), faults...)
 	}
-	clashes, err := clashingNames(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	faults = append(faults, clashes...)
-	if len(faults) == 0 && users.exists {
-		var long int
-		err := db.QueryRowContext(ctx, `SELECT count(*) FROM users WHERE octet_length(email::text) > $1`, longestEmail).Scan(&long)
-		if err != nil {
-			return nil, fmt.Errorf("measuring emails: %w", err)
+	if users.exists {
+		if c, ok := users.columns["id"]; ok && !c.unique {
+			faults = append([]string{"users.id is neither the primary key nor unique"}, faults...)
 		}
-		if long > 0 {
-			faults = append(faults, fmt.Sprintf("%d rows of users have an email of more than %d bytes", long, longestEmail))
+		faults = append(users.differences(usersShape()), faults...)
+	}
+	if len(faults) == 0 && users.exists {
+		if faults, err = unfitRows(ctx, m.control, companies); err != nil {
+			return nil, err
 		}
 	}
 	if len(faults) > 0 {
 		return nil, &ShapeError{Differences: faults}
 	}
-	if users.exists {
-		return warnings, checkEmails(ctx, db)
+	if !users.exists {
+		return nil, nil
 	}
-	return warnings, nil
+	if c := users.columns["hashed_password"]; c.limit > 0 && c.limit < roomForHash {
+		warnings = append(warnings, fmt.Sprintf(
+			"users.hashed_password holds only %d characters: new password hashes will not fit; ALTER it to text", c.limit))
+	}
+	for _, t := range []table{users, companies} {
+		for _, column := range t.demands() {
+			warnings = append(warnings, fmt.Sprintf("%s is NOT NULL without a default: Gatehouse cannot add rows there", column))
+		}
+	}
+	return warnings, checkEmails(ctx, m.control)
+}
+
+// unfitRows looks for rows of a table of the right shape that would stop the
+// migration half-way: it would be undone, but with a message that helps nobody.
+func unfitRows(ctx context.Context, db *sql.Conn, companies table) (faults []string, err error) {
+	var long int
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM users WHERE octet_length(email::text) > $1`, longestEmail).Scan(&long); err != nil {
+		return nil, fmt.Errorf("measuring emails: %w", err)
+	}
+	if long > 0 {
+		faults = append(faults, fmt.Sprintf("%d rows of users have an email of more than %d bytes", long, longestEmail))
+	}
+	demands := companies.demands()
+	if len(demands) == 0 {
+		return faults, nil
+	}
+	var missing int
+	if err := db.QueryRowContext(ctx, `SELECT count(DISTINCT company_id) FROM users u
+		WHERE company_id IS NOT NULL AND NOT EXISTS (SELECT FROM companies c WHERE c.id = u.company_id)`).Scan(&missing); err != nil {
+		return nil, fmt.Errorf("counting companies without a row: %w", err)
+	}
+	if missing > 0 {
+		faults = append(faults, fmt.Sprintf("%d companies that users name have no row, and none can be added: %s is NOT NULL without a default",
+			missing, strings.Join(demands, ", ")))
+	}
+	return faults, nil
 }
 
 func checkEmails(ctx context.Context, db *sql.Conn) error {
@@ -224,6 +251,7 @@ type tableColumn struct {
 	base   string // type name, domains resolved
 	shown  string // type as SQL spells it
 	limit  int    // of a varchar; 0: none
+	demand bool   // NOT NULL and nothing but the writer can fill it
 	unique bool   // alone, at once and for every row: a foreign key may point at it
 }
 
@@ -239,7 +267,7 @@ func readTable(ctx context.Context, db *sql.Conn, name string) (table, error) {
 	t.exists = true
 	rows, err := db.QueryContext(ctx, `
 		SELECT a.attname, coalesce(b.typname, t.typname), format_type(a.atttypid, a.atttypmod),
-		       greatest(a.atttypmod - 4, 0),
+		       greatest(a.atttypmod - 4, 0), a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
 		       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indimmediate
 		                  AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum)
 		  FROM pg_attribute a
@@ -253,7 +281,7 @@ func readTable(ctx context.Context, db *sql.Conn, name string) (table, error) {
 	for rows.Next() {
 		var column string
 		var c tableColumn
-		if err := rows.Scan(&column, &c.base, &c.shown, &c.limit, &c.unique); err != nil {
+		if err := rows.Scan(&column, &c.base, &c.shown, &c.limit, &c.demand, &c.unique); err != nil {
 			return table{}, fmt.Errorf("reading the columns of %s: %w", name, err)
 		}
 		t.columns[column] = c
@@ -280,5 +308,21 @@ func (t table) differences(shape []wanted) []string {
 			found = append(found, fmt.Sprintf("%s.%s is %s, not %s", t.name, w.name, c.shown, strings.Join(w.types, " or ")))
 		}
 	}
+	return found
+}
+
+// demands names the columns that an insert of ours would leave out and may not.
+func (t table) demands() []string {
+	shape := usersShape()
+	if t.name == "companies" {
+		shape = companiesShape()
+	}
+	var found []string
+	for name, c := range t.columns {
+		if c.demand && !slices.ContainsFunc(shape, func(w wanted) bool { return w.name == name }) {
+			found = append(found, t.name+"."+name)
+		}
+	}
+	slices.Sort(found)
 	return found
 }

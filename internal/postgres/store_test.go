@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,6 +133,86 @@ func TestRequestsAfterARestartAllSucceed(t *testing.T) {
 		if err := store.RecordLogin(testContext(t), userID(1)); err != nil {
 			t.Errorf("a write after a restart: %v", err)
 		}
+	}
+}
+
+// A primary that was demoted must not be asked: it would not know of a session
+// that has just been made, nor of one that has just been ended.
+func TestAReplicaIsNotAsked(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.Server(t)
+	db := connect(t, server.New())
+	db.migrate()
+	store := db.open(postgres.Options{MaxConns: 2})
+	if err := store.Ping(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	signal := filepath.Join(db.one(`SELECT current_setting('data_directory')`), "standby.signal")
+	server.Stop()
+	if err := os.WriteFile(signal, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	if err := store.Ping(testContext(t)); err == nil || !strings.Contains(err.Error(), "replica") {
+		t.Errorf("a replica was asked: %v", err)
+	}
+	server.Stop()
+	if err := os.Remove(signal); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	if err := store.Ping(testContext(t)); err != nil {
+		t.Errorf("the primary is back: %v", err)
+	}
+}
+
+// What a proxy that pools transactions needs must be able to do everything.
+func TestEveryExecModeServes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t)
+			db.url = withParameter(db.url, "default_query_exec_mode="+mode)
+			db.migrate()
+			ctx, store := testContext(t), db.open(postgres.Options{MaxConns: 2})
+			company, err := store.CreateCompany(ctx, "Acme")
+			if err != nil {
+				t.Fatal(err)
+			}
+			made, err := store.CreateUser(ctx, account("ada@example.com", company.ID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			db.invite(companyID(2), "email", "'ada@example.com'")
+			joined, err := store.Join(ctx, identity.JoinRequest{User: made.ID, InvitationToken: invitationToken, Admit: admitAll})
+			if err != nil || joined.User.Company != companyID(2) {
+				t.Errorf("Join = %+v, %v", joined, err)
+			}
+			if ok, err := store.ReplacePasswordHash(ctx, made.ID, "an-old-hash", "a-new-hash"); !ok || err != nil {
+				t.Errorf("ReplacePasswordHash = %v, %v", ok, err)
+			}
+			if changed, err := store.SetActive(ctx, made.ID, false); !changed || err != nil {
+				t.Errorf("SetActive = %v, %v", changed, err)
+			}
+			if err := errors.Join(store.RecordLogin(ctx, made.ID), store.SetPassword(ctx, made.ID, "a-hash")); err != nil {
+				t.Error(err)
+			}
+			if got, err := store.AccountByEmail(ctx, "ADA@example.com"); err != nil || got.PasswordHash != "a-hash" || got.Active {
+				t.Errorf("AccountByEmail = %+v, %v", got, err)
+			}
+			db.addUser(userID(2), "bob@example.com", identity.CompanyID{})
+			_, next, err := store.ListUsers(ctx, 1, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rest, _, err := store.ListUsers(ctx, 1, next); err != nil || len(rest) != 1 || rest[0].ID != userID(2) {
+				t.Errorf("the second page = %+v, %v", rest, err)
+			}
+			if listed, err := store.ListCompanies(ctx); err != nil || len(listed) != 1 || listed[0].Users != 1 {
+				t.Errorf("ListCompanies = %+v, %v", listed, err)
+			}
+		})
 	}
 }
 

@@ -174,8 +174,9 @@ func parseCursor(text string) (at pgtype.Timestamptz, id pgtype.UUID, err error)
 	if _, err := fmt.Sscanf(string(raw), "%d %d %s", &modifier, &micros, &name); err != nil {
 		return at, id, ErrBadCursor
 	}
+	const oldest = -210_866_803_200_000_000 // 4714 BC, where timestamptz begins
 	parsed, err := identity.ParseUserID(name)
-	if err != nil || modifier < -1 || modifier > 1 {
+	if err != nil || modifier < -1 || modifier > 1 || micros < oldest {
 		return at, id, ErrBadCursor
 	}
 	at = pgtype.Timestamptz{InfinityModifier: pgtype.InfinityModifier(modifier), Valid: true}

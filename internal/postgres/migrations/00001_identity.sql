@@ -99,6 +99,8 @@ CREATE TABLE company_invitations (
   CHECK ((user_id IS NOT NULL) <> (email IS NOT NULL)),
   CHECK (email IS NULL OR token_hash IS NOT NULL)
 );
+-- For the cascade when a user is deleted.
+CREATE INDEX company_invitations_user_idx ON company_invitations (user_id) WHERE user_id IS NOT NULL;
 CREATE UNIQUE INDEX company_invitations_token_key ON company_invitations (token_hash)
   WHERE token_hash IS NOT NULL;
 CREATE UNIQUE INDEX company_invitations_open_user ON company_invitations (company_id, user_id)
@@ -121,7 +123,8 @@ CREATE TABLE sessions (
   ip           inet        NULL,
   user_agent   text        NULL CHECK (char_length(user_agent) <= 300)
 );
-CREATE INDEX sessions_user_open_idx ON sessions (user_id) WHERE ended_at IS NULL;
+-- Of all sessions, not only the open ones: deleting a user looks for every one.
+CREATE INDEX sessions_user_idx ON sessions (user_id);
 CREATE INDEX sessions_gc_idx ON sessions (not_after);
 
 -- Plain SQL that moves a user takes the old company away from it; a join, which
