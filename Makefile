@@ -59,7 +59,7 @@ race: ## the same under the race detector (needs a C compiler)
 
 .PHONY: e2e
 e2e: ## only the tests through the real Envoy, uncached
-	go test $(RACE) -count=1 -timeout $(TEST_TIMEOUT) ./e2e/...
+	go test $(RACE) -count=1 -timeout $(TEST_TIMEOUT) ./tests/e2e/...
 
 .PHONY: fuzz
 fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
@@ -104,7 +104,7 @@ check-generated:
 	$(TOOL) buf generate --output "$$scratch" && \
 	diff -ru -x '*.proto' proto "$$scratch/proto" && \
 	go run ./internal/config/gen -check README.md && \
-	go test -count=1 -run '^TestRenderingIsFresh$$' ./envoy/ \
+	go test -run '^TestEnvoyYAMLIsTheRenderingWithDefaults$$' ./envoy/ \
 	|| { echo 'generated files are stale: run make generate'; exit 1; }
 
 # Only the product's module. The tools' one is proven by use, since the go
@@ -122,7 +122,7 @@ check-shell:
 generate: ## write proto/**/*.pb.go, envoy/envoy.yaml and the README's table of settings anew
 	$(TOOL) buf generate
 	go run ./internal/config/gen README.md
-	go test -count=1 -run '^TestRenderingIsFresh$$' ./envoy/ -update
+	go generate ./envoy
 
 ##@ Tidy up
 .PHONY: clean
