@@ -70,7 +70,17 @@ var errLocked = errors.New("locked by another process")
 // it would let two processes hold "the" lock.
 func tryLock(path string) (*fileLock, error) {
 	// No link is followed: a lock file may lie beside files of other users.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	return flock(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW)
+}
+
+// tryLockDir locks a directory itself, which also keeps systemd-tmpfiles from
+// ageing the files in it.
+func tryLockDir(dir string) (*fileLock, error) {
+	return flock(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW)
+}
+
+func flock(path string, flags int) (*fileLock, error) {
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}

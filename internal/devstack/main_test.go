@@ -19,8 +19,8 @@ const helperEnv = "DEVSTACK_TEST_HELPER"
 func TestMain(m *testing.M) {
 	if name := os.Getenv(helperEnv); name != "" {
 		helper, ok := map[string]func() int{
-			"runner": runner,
-			// SERVICE
+			"runner":  runner,
+			"service": service,
 		}[strings.Fields(name)[0]]
 		if !ok {
 			fmt.Fprintln(os.Stderr, "no such helper:", name)

@@ -99,7 +99,7 @@ func (w *lineWriter) flush() {
 	w.rest = w.rest[:0]
 }
 
-// Lines makes writers that share one stream.
+// lines makes writers that share one stream.
 type lines struct {
 	mu sync.Mutex
 	to io.Writer

@@ -74,7 +74,10 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing PostgreSQL's directory: %w", err)
 	}
-	held, err := tryLock(h.lock())
+	if err := as.reaches(h.dir); err != nil {
+		return nil, err
+	}
+	held, err := tryLockDir(h.dir)
 	if errors.Is(err, errLocked) {
 		return nil, fmt.Errorf("the database in %s is in use by another process", h.dir)
 	}

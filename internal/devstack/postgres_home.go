@@ -17,10 +17,10 @@ import (
 //
 //	data      the cluster, the server's own (0700)
 //	password  the superuser's password, the caller's own (0600)
-//	lock      held while a runner uses it
 //
-// so that nothing the caller writes or trusts lies in a directory that the
-// server's user, which may be the nobody of many services, can change.
+// and is locked while a runner uses it. Nothing that the caller writes or trusts
+// lies in a directory that the server's user, which may be the nobody of many
+// services, can change.
 type home struct {
 	dir string
 	as  runAs
@@ -28,7 +28,6 @@ type home struct {
 
 func (h home) data() string     { return filepath.Join(h.dir, "data") }
 func (h home) password() string { return filepath.Join(h.dir, "password") }
-func (h home) lock() string     { return filepath.Join(h.dir, "lock") }
 
 // elsewhereFile, in the state directory, names a home that lies elsewhere.
 const elsewhereFile = "postgres-home"
@@ -53,7 +52,9 @@ func openHome(stateDir string, as runAs) (home, error) {
 		return namedHome(pointer, strings.TrimSpace(string(named)), as)
 	case !errors.Is(err, fs.ErrNotExist):
 		return home{}, err
-	case as.reaches(stateDir) == nil:
+	case exists(filepath.Join(inside, "data")) || as.reaches(stateDir) == nil:
+		// Where a database already is it stays, reachable or not: an empty one
+		// elsewhere would look like a loss.
 		if err := ownDir(inside, 0o711); err != nil {
 			return home{}, err
 		}
@@ -69,6 +70,11 @@ func openHome(stateDir string, as runAs) (home, error) {
 		return home{}, err
 	}
 	return home{dir, as}, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // namedHome opens the home that the state directory names. One that is gone,

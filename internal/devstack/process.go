@@ -7,7 +7,6 @@ import (
 	"io"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -102,9 +101,6 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
-// Name is the command's name.
-func (p *Process) Name() string { return p.name }
-
 // PID is the process id, which is the id of its process group too.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
@@ -156,15 +152,10 @@ func (p *Process) stop(ctx context.Context, ask ...syscall.Signal) error {
 	return fmt.Errorf("%s did not stop in time and was killed%s", p.name, p.said.suffix())
 }
 
-// kill ends the whole group at once. The group's id cannot have been taken by
-// others: the leader is not reaped before done is closed.
+// kill ends the whole group at once, unless its leader has ended already: then
+// the group's number may be another's.
 func (p *Process) kill() {
-	select {
-	case <-p.done:
-	default:
+	if p.Signal(0) == nil {
 		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	}
 }
-
-// lastLines is what the process said last.
-func (p *Process) lastLines() string { return strings.TrimSpace(p.said.String()) }

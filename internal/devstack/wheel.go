@@ -143,13 +143,14 @@ func (w wheel) unpack(archive, dir string) error {
 	defer root.Close()
 	left := int64(maxUnpacked)
 	for _, entry := range r.File {
-		if !filepath.IsLocal(entry.Name) || strings.Contains(entry.Name, `\`) {
+		name := strings.TrimPrefix(entry.Name, w.strip)
+		// A directory's own name may be all that is cut.
+		if name != "" && !filepath.IsLocal(name) || !filepath.IsLocal(entry.Name) || strings.Contains(name, `\`) {
 			return fmt.Errorf("the name %q leads out of the archive", entry.Name)
 		}
 		if mode := entry.Mode(); !mode.IsRegular() && !mode.IsDir() {
 			return fmt.Errorf("%q is neither a file nor a directory", entry.Name)
 		}
-		name := strings.TrimPrefix(entry.Name, w.strip)
 		if entry.Mode().IsDir() || name == "" || w.leaves(entry.Name) {
 			continue
 		}

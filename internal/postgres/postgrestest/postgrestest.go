@@ -32,14 +32,16 @@ const (
 
 // The one server of the process and what is needed to start more. They are
 // started by the first test that asks; the reaper ends them.
+//
+//nolint:gochecknoglobals // one server per process is what this package is for
 var (
 	binaries = sync.OnceValues(func() (devstack.Binary, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		return devstack.PostgresBinaries(ctx, devstack.FindOptions{PostgresBin: os.Getenv("PG_BIN")})
 	})
-	directory = sync.OnceValues(newDirectory)
-	shared    = sync.OnceValues(func() (*devstack.Postgres, error) { return start("shared", 0) })
+	place  = sync.OnceValues(newWorkplace)
+	shared = sync.OnceValues(func() (*devstack.Postgres, error) { return start("shared", 0) })
 )
 
 // New makes an empty database on the process's server and returns its URL. The
@@ -68,8 +70,8 @@ func Server(t testing.TB) *Dedicated {
 	d.start(0)
 	t.Cleanup(func() {
 		d.Stop()
-		if dir, err := directory(); err == nil {
-			_ = os.RemoveAll(filepath.Join(dir, d.name))
+		if at, err := place(); err == nil {
+			_ = os.RemoveAll(filepath.Join(at.dir, d.name))
 		}
 	})
 	return d
@@ -134,13 +136,13 @@ func start(name string, port int) (*devstack.Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := directory()
+	at, err := place()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	stateDir := filepath.Join(dir, name)
+	stateDir := filepath.Join(at.dir, name)
 	// Passable, because root's server runs as another user.
 	if err := os.Mkdir(stateDir, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err

@@ -21,7 +21,7 @@ func connect(t *testing.T, url string) (*pgx.Conn, error) {
 	return conn, err
 }
 
-func exec(t *testing.T, url, sql string) {
+func do(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := connect(t, url)
 	if err != nil {
@@ -51,7 +51,7 @@ func TestEveryTestHasAnEmptyDatabaseOfItsOwnThatEndsWithIt(t *testing.T) {
 	var first string
 	t.Run("one", func(t *testing.T) {
 		first = postgrestest.New(t)
-		exec(t, first, "CREATE TABLE users (id int)")
+		do(t, first, "CREATE TABLE users (id int)")
 	})
 	second := postgrestest.New(t)
 	if first == second {
@@ -83,7 +83,7 @@ func TestADatabaseIsDroppedAlthoughSomebodyIsConnected(t *testing.T) {
 func TestADedicatedServerComesBackOnItsPortWithItsRows(t *testing.T) {
 	server := postgrestest.Server(t)
 	url := server.New()
-	exec(t, url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
+	do(t, url, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
 	port := server.Port()
 
 	for _, end := range []struct {

@@ -34,9 +34,18 @@ rm -rf -- "$1"
 // abandonedAfter keeps a directory safe between its making and its locking.
 const abandonedAfter = time.Minute
 
-// newDirectory makes the process's directory, with a reaper on it, and removes
-// those that killed processes left behind.
-func newDirectory() (string, error) {
+// workplace is the process's directory. Its files are never closed by us: the
+// kernel does it when the process is gone, which is what lock and reaper wait
+// for. They are kept here because the collector would close them too.
+type workplace struct {
+	dir   string
+	lock  *os.File
+	alive *os.File // our end of the reaper's pipe
+}
+
+// newWorkplace makes the directory, with a reaper on it, and removes those that
+// killed processes left behind.
+func newWorkplace() (*workplace, error) {
 	base := os.TempDir()
 	if os.Geteuid() == 0 {
 		// The server runs as another user, who must be able to get there.
@@ -46,36 +55,32 @@ func newDirectory() (string, error) {
 	sweep(filepath.Join(base, prefix+"*"))
 	dir, err := os.MkdirTemp(base, prefix+"*")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := os.Chmod(dir, 0o711); err != nil {
-		return "", err
+		return nil, err
 	}
-	// Held to the end of the process: the descriptor is never closed.
-	if _, err := hold(dir); err != nil {
-		return "", fmt.Errorf("locking %s: %w", dir, err)
+	w := &workplace{dir: dir}
+	if w.lock, err = hold(dir); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}
 
 	wait, alive, err := os.Pipe()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	w.alive = alive
 	cmd := exec.Command("/bin/sh", "-c", reaper, "sh", dir)
 	cmd.Dir = "/"
 	cmd.Stdin = wait
 	// Out of the way of a Ctrl-C that ends the test.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// Never waited for: it outlives this process on purpose.
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("starting the reaper: %w", err)
+		return nil, fmt.Errorf("starting the reaper: %w", err)
 	}
-	// Never waited for: it outlives this process on purpose. Closing our end
-	// is left to the kernel, so the file must not be collected and closed.
-	keepOpen = alive
-	return dir, wait.Close()
+	return w, wait.Close()
 }
-
-// keepOpen holds the end of the pipe whose closing wakes the reaper.
-var keepOpen *os.File
 
 // hold locks dir, or reports that a living process does.
 func hold(dir string) (*os.File, error) {
