@@ -1,0 +1,106 @@
+package archtest
+
+// rooms says which of our own packages each room may import. A room is a
+// package, or with "/..." a package and all below it; the most specific row
+// counts. What is not listed is forbidden, and a package without a row fails the
+// test. Standard library and third parties: see libraries.
+//
+// leaves may be imported by everybody and are not repeated in the rows.
+var leaves = []string{"internal/identity", "internal/problem"}
+
+var rooms = []room{
+	{path: "internal/identity"},
+	{path: "internal/problem"},
+	{path: "proto/..."},
+
+	{path: "internal/archtest"},
+	{path: "internal/buildinfo"},
+	{path: "internal/config/...", may: []string{"internal/config"}},
+	{path: "internal/devstack/..."},
+	{path: "internal/health"},
+	{path: "internal/password"},
+	{path: "internal/postgres", tests: []string{"internal/postgres/postgrestest"}},
+	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
+	{path: "internal/serve"},
+	{path: "internal/token"},
+
+	{path: "authz/...", may: []string{"internal/token", "proto/gatehouse/v1"}},
+	{path: "login/...", may: []string{"internal/token", "internal/password"}},
+	{path: "envoy/...", tests: []string{"internal/devstack"}},
+
+	// cmd joins the parts, so it may import them all, but its tests alone may
+	// make databases of their own.
+	{path: "cmd/...", may: []string{
+		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
+		"internal/buildinfo", "internal/config", "internal/devstack/...", "internal/health",
+		"internal/password", "internal/postgres", "internal/serve", "internal/token",
+	}, tests: []string{"internal/postgres/postgrestest"}},
+
+	// Strangers to the inside: they start the binaries and speak HTTP and SQL.
+	{path: "tests/e2e", tests: []string{"internal/devstack", "internal/postgres/postgrestest"}},
+}
+
+type room struct {
+	path string
+	// may lists what its code may import, besides the leaves and what lies in the
+	// room itself.
+	may []string
+	// tests lists what only its tests may import on top of that.
+	tests []string
+}
+
+// libraries says where each third party's module may be imported: in a file, in
+// a directory and all below it ("authz/..."), or anywhere ("..."). A module
+// without a row may be imported nowhere.
+var libraries = []library{
+	{module: "github.com/coder/websocket", tests: []string{"..."}},
+	{module: "github.com/google/go-cmp", tests: []string{"..."}},
+	{module: "github.com/rogpeppe/go-internal", tests: []string{"cmd/..."}},
+
+	// Envoy's protobuf stops at the renderer and at the files of authz that read a
+	// request, write an answer, or hold the server between the two.
+	{
+		module: "github.com/envoyproxy/go-control-plane/envoy",
+		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go"},
+		tests:  []string{"authz/...", "cmd/..."},
+	},
+	{module: "google.golang.org/grpc", files: []string{
+		"authz/...", "cmd/internal/...",
+		"internal/devstack/...", // asks authz for its health before it says that the stack is up
+	}, tests: []string{"envoy/...", "cmd/..."}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/..."}, tests: []string{"cmd/..."}},
+	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go"}, tests: []string{"authz/...", "envoy/...", "cmd/..."}},
+
+	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/..."}},
+	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
+
+	// devstack asks PostgreSQL whether it is up, and makes the database that the
+	// stack runs on. Tests through the whole stack write rows as any stranger's SQL would.
+	{
+		module: "github.com/jackc/pgx/v5",
+		files:  []string{"internal/postgres/...", "internal/devstack/..."},
+		tests:  []string{"cmd/...", "tests/...", "internal/config/..."},
+	},
+	{module: "github.com/pressly/goose/v3", files: []string{"internal/postgres/..."}},
+
+	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/...", "envoy/..."}},
+	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
+	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/..."}},
+
+	{module: "github.com/spf13/cobra", files: []string{"cmd/gatehouse/..."}},
+	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
+
+	{module: "github.com/prometheus/client_golang", files: []string{
+		"authz/...", "login/...", "cmd/...", "internal/health/...", "internal/password/...", "internal/postgres/...", "internal/token/...",
+	}, tests: []string{"..."}},
+
+	{module: "golang.org/x/net", files: []string{"cmd/internal/..."}, tests: []string{"..."}},
+	{module: "golang.org/x/sync", files: []string{"..."}},
+}
+
+type library struct {
+	module string
+	files  []string
+	tests  []string // files of tests, besides those of files
+}
