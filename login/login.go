@@ -1,0 +1,109 @@
+// Package login lets a person in and puts them in a company: the HTTP service
+// behind POST /api/v1/users/login and POST /api/v1/users/me/ensure-company,
+// with /health and / beside them.
+//
+// It believes no header about who is asking: where a token is needed, it judges
+// the token itself. It must never know how users are stored, how a token or a
+// password hash is spelled, or where a setting came from.
+package login
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/password"
+	"github.com/atenex/gatehouse/internal/token"
+)
+
+// Accounts finds people by their address and keeps what a login changes.
+type Accounts interface {
+	// AccountByEmail folds ASCII letters only. identity.ErrNotFound: nobody.
+	AccountByEmail(ctx context.Context, email string) (identity.Account, error)
+	// RecordLogin notes the moment. identity.ErrNotFound: gone meanwhile.
+	RecordLogin(ctx context.Context, user identity.UserID) error
+	// ReplacePasswordHash reports false if the hash is no longer the old one.
+	ReplacePasswordHash(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error)
+}
+
+// Companies makes a company a user's current one, in one transaction.
+type Companies interface {
+	Join(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error)
+}
+
+// Pinger tells whether the store answers.
+type Pinger interface {
+	Ping(ctx context.Context) error
+}
+
+// Verifier judges tokens; its errors are problems of package problem.
+type Verifier interface {
+	Verify(raw string, now time.Time) (identity.Credential, error)
+}
+
+// Issuer makes tokens.
+type Issuer interface {
+	Issue(grant token.Grant, now time.Time) (token.Minted, error)
+}
+
+// Options are the parts and settings of a Service.
+type Options struct {
+	ProjectName string
+	Accounts    Accounts
+	Companies   Companies
+	Database    Pinger
+	Passwords   *password.Hasher
+	Verifier    Verifier
+	Issuer      Issuer
+
+	// DefaultCompany is where users without one may go; zero: nowhere.
+	DefaultCompany identity.CompanyID
+	// AnyCompany is COMPANY_JOIN_POLICY=any: no invitation is needed.
+	AnyCompany bool
+	// LegacyTokensUntil ends the time of tokens that name no key; zero: no end.
+	LegacyTokensUntil time.Time
+	// TrustedProxies are the peers whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: nothing is exported
+	Now     func() time.Time      // of tokens; nil: time.Now
+}
+
+// Service is the login service.
+type Service struct {
+	with    Options
+	routes  map[string]route
+	metrics *metrics
+	pings   singleflight.Group
+}
+
+// storeTime bounds every single question to the store, so that the steps of one
+// request stay within requestTime together.
+const storeTime = 4 * time.Second
+
+// New refuses to make a service that lacks a part.
+func New(o Options) (*Service, error) {
+	if o.Accounts == nil || o.Companies == nil || o.Database == nil || o.Passwords == nil ||
+		o.Verifier == nil || o.Issuer == nil || o.Logger == nil {
+		return nil, errors.New("the login service lacks a part")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Service{with: o, metrics: newMetrics(o.Metrics)}
+	s.routes = map[string]route{
+		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
+		"/api/v1/users/me/ensure-company": {name: "ensure_company", method: http.MethodPost, serve: s.ensureCompany, count: s.metrics.join},
+		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
+		"/":                               {name: "root", method: http.MethodGet, serve: s.root},
+	}
+	return s, nil
+}

@@ -1,0 +1,159 @@
+package login
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/atenex/gatehouse/internal/problem"
+)
+
+type metrics struct {
+	attempts *prometheus.CounterVec
+	joins    *prometheus.CounterVec
+	requests *prometheus.HistogramVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	with := promauto.With(r)
+	m := &metrics{
+		attempts: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_login_attempts_total", Help: "Attempts to log in, by how they ended.",
+		}, []string{"result"}),
+		joins: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_company_joins_total", Help: "Requests to be put in a company, by how they ended.",
+		}, []string{"result"}),
+		requests: with.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gatehouse_login_request_duration_seconds", Help: "Time to answer a request, the floor under refusals included.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},
+		}, []string{"route", "status"}),
+	}
+	for _, result := range []string{"success", "bad_credentials", "overloaded", "invalid", "error"} {
+		m.attempts.WithLabelValues(result)
+	}
+	for _, result := range []string{"joined", "confirmed", "no_company", "join_refused", "unknown_company", "unauthenticated", "invalid", "error"} {
+		m.joins.WithLabelValues(result)
+	}
+	return m
+}
+
+// attempt counts a login. One whose client hung up before it was judged ended in
+// no way at all and is not counted.
+func (m *metrics) attempt(a answer, err error) {
+	result := a.result
+	if err != nil {
+		switch p := refusal(err); {
+		case p == errGone:
+			return
+		case p == errBadCredentials, p.Reason == errOverloaded.Reason:
+			result = p.Reason
+		default:
+			result = blame(p)
+		}
+	}
+	m.attempts.WithLabelValues(result).Inc()
+}
+
+// join counts a request to be put in a company.
+func (m *metrics) join(a answer, err error) {
+	result := a.result
+	if err != nil {
+		switch p := refusal(err); {
+		case p == errGone:
+			return
+		case p == errNoCompany, p == errJoinRefused, p == errUnknownCompany:
+			result = p.Reason
+		case p.Status == http.StatusUnauthorized:
+			result = "unauthenticated"
+		default:
+			result = blame(p)
+		}
+	}
+	m.joins.WithLabelValues(result).Inc()
+}
+
+// blame tells what the client got wrong from what we did.
+func blame(p *problem.Problem) string {
+	if p.IsFault() {
+		return "error"
+	}
+	return "invalid"
+}
+
+// observe writes the one line of the log that every request gets. Neither the
+// address that somebody tried to log in with is in it (people type passwords
+// there) nor anything else of a body or a token.
+func (s *Service) observe(ctx context.Context, x *exchange, at route, a answer, took time.Duration) {
+	s.metrics.requests.WithLabelValues(at.name, strconv.Itoa(a.status/100)+"xx").Observe(took.Seconds())
+	level := slog.LevelInfo
+	switch {
+	case a.status >= http.StatusInternalServerError:
+		level = slog.LevelError
+	case at.quiet && a.status < http.StatusBadRequest:
+		level = slog.LevelDebug
+	}
+	if !s.with.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", requestID(x.r)),
+		slog.String("method", methodName(x.r.Method)),
+		slog.String("route", at.name),
+		slog.Int("status", a.status),
+		slog.String("result", a.result),
+		slog.String("client", clientName(source(x.r, s.with.TrustedProxies))),
+		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+	}
+	if !x.user.IsZero() {
+		attrs = append(attrs, slog.String("user_id", x.user.String()))
+	}
+	if !x.company.IsZero() {
+		attrs = append(attrs, slog.String("company_id", x.company.String()))
+	}
+	if a.cause != nil {
+		attrs = append(attrs, slog.String("error", a.cause.Error()))
+	}
+	s.with.Logger.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// clientName is empty where the peer has no address, as on a Unix socket.
+func clientName(at netip.Addr) string {
+	if !at.IsValid() {
+		return ""
+	}
+	return at.String()
+}
+
+// requestID is Envoy's, or one of our own. It is foreign text: cut, and without
+// what is not printable ASCII.
+func requestID(r *http.Request) string {
+	const limit = 64
+	id := strings.Map(func(c rune) rune {
+		if c <= ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, r.Header.Get("X-Request-ID"))
+	if id == "" {
+		return rand.Text()
+	}
+	return id[:min(len(id), limit)]
+}
+
+// methodName keeps foreign text out of the log.
+func methodName(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return method
+	}
+	return "other"
+}

@@ -1,0 +1,52 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+
+	"github.com/atenex/gatehouse/internal/password"
+	"github.com/atenex/gatehouse/internal/problem"
+)
+
+// The refusals of this service, beside those of tokens in package problem.
+var (
+	errNotFound    = &problem.Problem{Reason: "not_found", Status: http.StatusNotFound, Detail: "Not Found"}
+	errMethod      = &problem.Problem{Reason: "method", Status: http.StatusMethodNotAllowed, Detail: "Method Not Allowed"}
+	errContentType = &problem.Problem{Reason: "content_type", Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be application/json."}
+	errTooLarge    = &problem.Problem{Reason: "too_large", Status: http.StatusRequestEntityTooLarge, Detail: "Request body too large."}
+	errTooSlow     = &problem.Problem{Reason: "too_slow", Status: http.StatusRequestTimeout, Detail: "Request body took too long."}
+	errBody        = &problem.Problem{Reason: "body", Status: http.StatusBadRequest, Detail: "Request body could not be read."}
+	errInvalid     = &problem.Problem{Reason: "invalid", Status: http.StatusUnprocessableEntity}
+
+	errBadCredentials = &problem.Problem{Reason: "bad_credentials", Status: http.StatusUnauthorized, Detail: "Incorrect email or password", Challenge: "Bearer"}
+
+	errNoCompany      = &problem.Problem{Reason: "no_company", Status: http.StatusBadRequest, Detail: "Cannot associate company: No company ID provided and no default is configured for the gateway."}
+	errJoinRefused    = &problem.Problem{Reason: "join_refused", Status: http.StatusForbidden, Detail: "You are not allowed to join this company."}
+	errUnknownCompany = &problem.Problem{Reason: "unknown_company", Status: http.StatusNotFound, Detail: "Company not found."}
+
+	errUnavailable = &problem.Problem{Reason: "unavailable", Status: http.StatusServiceUnavailable, Detail: "Service is temporarily unavailable.", RetryAfter: 1}
+	errOverloaded  = &problem.Problem{Reason: "overloaded", Status: http.StatusServiceUnavailable, Detail: "Service is temporarily unavailable.", RetryAfter: 1}
+	errInternal    = &problem.Problem{Reason: "internal", Status: http.StatusInternalServerError, Detail: "Internal Server Error"}
+
+	// errGone is for the log alone: nobody is there to read it. The status is
+	// nginx's for the same.
+	errGone = &problem.Problem{Reason: "client_gone", Status: 499, Detail: "Client closed the request."}
+)
+
+// unanswered is the refusal when a part that was asked did not answer. Whose
+// fault it was decides who gets paged.
+func unanswered(err error) error {
+	switch {
+	case errors.Is(err, password.ErrBusy):
+		// Spread out, or those who were refused together return together.
+		p := *errOverloaded
+		p.RetryAfter = 1 + rand.IntN(3)
+		return &p
+	case errors.Is(err, context.Canceled):
+		return errGone.Because(err)
+	default:
+		return errUnavailable.Because(err)
+	}
+}

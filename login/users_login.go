@@ -1,0 +1,224 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/token"
+)
+
+// The length of a password at login, in characters. What may be set is for
+// others to say; here the bounds only keep nonsense from being hashed.
+const (
+	shortestPassword = 6
+	longestPassword  = 1024
+)
+
+// defaultRole is that of rows which name none.
+const defaultRole = "user"
+
+// upgradeTime bounds how long the answer to a good login may wait for its hash
+// to be replaced.
+const upgradeTime = 2 * time.Second
+
+type credentials struct{ email, password string }
+
+// loggedIn is the answer to a good login (contract section 6). Clients of the
+// replaced gateways read every field but expires_in.
+type loggedIn struct {
+	AccessToken string  `json:"access_token"`
+	TokenType   string  `json:"token_type"`
+	ExpiresIn   int64   `json:"expires_in"` // seconds
+	UserID      string  `json:"user_id"`
+	Email       string  `json:"email"`
+	FullName    *string `json:"full_name"`
+	Role        string  `json:"role"`
+	CompanyID   *string `json:"company_id"`
+}
+
+// login is POST /api/v1/users/login. Nothing is looked up before the body is
+// known to be well formed, so that a 422 says nothing of who exists.
+func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
+	body, err := x.readBody()
+	if err != nil {
+		return answer{}, err
+	}
+	given, err := readCredentials(body)
+	if err != nil {
+		return answer{}, err
+	}
+	account, better, err := s.authenticate(ctx, x, given)
+	if err != nil {
+		return answer{}, err
+	}
+	now := s.with.Now()
+	minted, err := s.with.Issuer.Issue(grantTo(account.User), now)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := s.record(ctx, account.ID); err != nil {
+		return answer{}, err
+	}
+	if better != "" {
+		s.upgrade(ctx, account, better)
+	}
+	x.company = account.Company
+	return answer{status: http.StatusOK, result: "success", body: loggedIn{
+		AccessToken: minted.Token,
+		TokenType:   "bearer",
+		ExpiresIn:   int64(minted.ExpiresAt.Sub(now).Seconds()),
+		UserID:      account.ID.String(),
+		Email:       account.Email,
+		FullName:    orNull(account.FullName),
+		Role:        roleOf(account.User),
+		CompanyID:   companyOrNull(account.Company),
+	}}, nil
+}
+
+func readCredentials(body []byte) (credentials, error) {
+	m, err := decode(body, "email", "password")
+	if err != nil {
+		return credentials{}, err
+	}
+	if m == nil {
+		return credentials{}, wrongBody("missing", "Field required")
+	}
+	var wrong faults
+	email, ok := m.required("email", &wrong)
+	if ok && identity.CheckEmail(email) != nil {
+		wrong.add("email", "value_error", "value is not a valid email address")
+	}
+	password, ok := m.required("password", &wrong)
+	if ok {
+		switch n := utf8.RuneCountInString(password); {
+		case n < shortestPassword:
+			wrong.add("password", "string_too_short", "String should have at least 6 characters")
+		case n > longestPassword:
+			wrong.add("password", "string_too_long", "String should have at most 1024 characters")
+		case strings.IndexByte(password, 0) >= 0:
+			wrong.add("password", "value_error", "Value error, a NUL character is not allowed")
+		}
+	}
+	return credentials{email: email, password: password}, wrong.err()
+}
+
+// authenticate finds whose credentials these are. Whatever is wrong with them,
+// exactly one hash is computed and the refusal is the same, at the same time.
+//
+// The second value is a better hash of the same password, where one is due.
+func (s *Service) authenticate(ctx context.Context, x *exchange, given credentials) (identity.Account, string, error) {
+	permit, err := s.with.Passwords.Admit(ctx)
+	if err != nil {
+		return identity.Account{}, "", unanswered(err)
+	}
+	defer permit.Release()
+	// Asked for under the permit, the store sees no more of a flood than what is
+	// going to be hashed.
+	account, err := s.account(ctx, given.email)
+	if err != nil {
+		return identity.Account{}, "", unanswered(err)
+	}
+	x.user = account.ID
+	match := permit.Verify(account.PasswordHash, given.password)
+	if !match.OK || !account.Active {
+		due := permit.FailureDue()
+		permit.Release()
+		waitUntil(ctx, due)
+		return identity.Account{}, "", errBadCredentials
+	}
+	if !match.Upgrade {
+		return account, "", nil
+	}
+	better, err := permit.Hash(given.password)
+	if err != nil {
+		// The old hash is as good as it was.
+		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "password hash not upgraded",
+			slog.String("user_id", account.ID.String()), slog.String("error", err.Error()))
+	}
+	return account, better, nil
+}
+
+// account is the zero Account, which has no hash and is not active, where
+// nobody has that address.
+func (s *Service) account(ctx context.Context, email string) (identity.Account, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	account, err := s.with.Accounts.AccountByEmail(ctx, email)
+	if errors.Is(err, identity.ErrNotFound) {
+		return identity.Account{}, nil
+	}
+	return account, err
+}
+
+// waitUntil ends early where nobody waits for the answer any more.
+func waitUntil(ctx context.Context, due time.Time) {
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// record notes the login. One that cannot be noted does not happen: a store
+// that takes no writes is down, and a session will have to be written here too.
+func (s *Service) record(ctx context.Context, user identity.UserID) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	err := s.with.Accounts.RecordLogin(ctx, user)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, identity.ErrNotFound):
+		return errBadCredentials.Because(errors.New("the user was deleted meanwhile"))
+	default:
+		return unanswered(err)
+	}
+}
+
+// upgrade puts better in the place of the account's hash. The login stands
+// whatever comes of it, and a client that hangs up does not undo it.
+func (s *Service) upgrade(ctx context.Context, account identity.Account, better string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), upgradeTime)
+	defer cancel()
+	id := slog.String("user_id", account.ID.String())
+	switch replaced, err := s.with.Accounts.ReplacePasswordHash(ctx, account.ID, account.PasswordHash, better); {
+	case err != nil:
+		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "password hash not upgraded", id, slog.String("error", err.Error()))
+	case !replaced:
+		s.with.Logger.LogAttrs(ctx, slog.LevelInfo, "password hash not upgraded: it was changed meanwhile", id)
+	}
+}
+
+// grantTo is the token that a row of users calls for.
+func grantTo(u identity.User) token.Grant {
+	return token.Grant{User: u.ID, Email: u.Email, Company: u.Company, Roles: []string{roleOf(u)}}
+}
+
+func roleOf(u identity.User) string {
+	if u.Role == "" {
+		return defaultRole
+	}
+	return u.Role
+}
+
+func orNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+func companyOrNull(c identity.CompanyID) *string {
+	if c.IsZero() {
+		return nil
+	}
+	text := c.String()
+	return &text
+}
