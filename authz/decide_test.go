@@ -53,7 +53,7 @@ func TestDoubtAboutARouteRefuses(t *testing.T) {
 	}{
 		{"no mode is strict", row{claims: claims(""), edits: []edit{extension("auth_mode", "")}, want: "company_missing"}},
 		{"no context extensions at all are strict", row{claims: claims(""), edits: []edit{func(in *authv3.CheckRequest) { in.Attributes.ContextExtensions = nil }}, want: "company_missing"}},
-		{"a misspelt mode is strict", row{claims: claims(""), edits: []edit{extension("auth_mode", "intial")}, want: "company_missing"}},
+		{"a misspelt mode is strict", row{claims: claims(""), edits: []edit{extension("auth_mode", "stritc")}, want: "company_missing"}},
 		{"a mode in another letter case is strict", row{edits: []edit{extension("auth_mode", "None")}, want: "not_authenticated"}},
 		{"a mode with a space is strict", row{edits: []edit{extension("auth_mode", "none ")}, want: "not_authenticated"}},
 		{"an extension in another letter case is none", row{edits: []edit{extension("auth_mode", ""), extension("AUTH_MODE", "none")}, want: "not_authenticated"}},

@@ -173,12 +173,12 @@ func (o *observer) line(ctx context.Context, r request, d decision, took time.Du
 		o.log.LogAttrs(ctx, slog.LevelError, "more checks failed than were logged",
 			slog.String("reason", s.reason), slog.Int("count", s.count))
 	}
-	level, message := slog.LevelError, "check failed"
+	level := slog.LevelError
 	switch d.outcome {
 	case allowed:
-		level, message = slog.LevelDebug, "request allowed"
+		level = slog.LevelDebug
 	case denied:
-		level, message = slog.LevelInfo, "request denied"
+		level = slog.LevelInfo
 	case failed:
 		if !o.throttle.admit(d.reason(), now) {
 			return
@@ -209,5 +209,5 @@ func (o *observer) line(ctx context.Context, r request, d decision, took time.Du
 		put("cause", d.cause.Error())
 	}
 	put("stack", string(d.stack))
-	o.log.LogAttrs(ctx, level, message, attrs...)
+	o.log.LogAttrs(ctx, level, "authorization check", attrs...)
 }

@@ -159,7 +159,7 @@ func jsonLog(level slog.Level) (*bytes.Buffer, *slog.Logger) {
 
 func TestEachDecisionIsOneLineOfLog(t *testing.T) {
 	base := func(more map[string]any) map[string]any {
-		m := map[string]any{"request_id": "req-1", "route": "query", "mode": "strict", "user_id": userText, "company_id": companyText, "duration_ms": 0.0}
+		m := map[string]any{"msg": "authorization check", "request_id": "req-1", "route": "query", "mode": "strict", "user_id": userText, "company_id": companyText, "duration_ms": 0.0}
 		for k, v := range more {
 			if m[k] = v; v == nil {
 				delete(m, k)
@@ -174,15 +174,15 @@ func TestEachDecisionIsOneLineOfLog(t *testing.T) {
 		user  authz.Directory
 		want  []map[string]any
 	}{
-		{"an allow, at DEBUG", slog.LevelDebug, request(inCompany()), saying(member()), []map[string]any{base(map[string]any{"level": "DEBUG", "msg": "request allowed", "decision": "allow", "reason": "ok"})}},
+		{"an allow, at DEBUG", slog.LevelDebug, request(inCompany()), saying(member()), []map[string]any{base(map[string]any{"level": "DEBUG", "decision": "allow", "reason": "ok"})}},
 		{"an allow, at INFO", slog.LevelInfo, request(inCompany()), saying(member()), nil},
-		{"a denial before anyone is known", slog.LevelInfo, request(""), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "msg": "request denied", "decision": "deny", "reason": "not_authenticated", "user_id": nil, "company_id": nil})}},
-		{"a malformed token says what is wrong with it, in our words", slog.LevelInfo, request("Bearer x"), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "msg": "request denied", "decision": "deny", "reason": "token_malformed", "user_id": nil, "company_id": nil, "cause": "Invalid token format or structure.: not three parts"})}},
-		{"a denial of someone known", slog.LevelInfo, request(inCompany()), saying(identity.Standing{}), []map[string]any{base(map[string]any{"level": "INFO", "msg": "request denied", "decision": "deny", "reason": "user_not_found"})}},
-		{"a failure, with its cause", slog.LevelError, request(inCompany()), failing(errors.New("connection refused")), []map[string]any{base(map[string]any{"level": "ERROR", "msg": "check failed", "decision": "error", "reason": "unavailable", "cause": "Authorization is temporarily unavailable.: looking the user up: connection refused"})}},
+		{"a denial before anyone is known", slog.LevelInfo, request(""), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "not_authenticated", "user_id": nil, "company_id": nil})}},
+		{"a malformed token says what is wrong with it, in our words", slog.LevelInfo, request("Bearer x"), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "token_malformed", "user_id": nil, "company_id": nil, "cause": "Invalid token format or structure.: not three parts"})}},
+		{"a denial of someone known", slog.LevelInfo, request(inCompany()), saying(identity.Standing{}), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "user_not_found"})}},
+		{"a failure, with its cause", slog.LevelError, request(inCompany()), failing(errors.New("connection refused")), []map[string]any{base(map[string]any{"level": "ERROR", "decision": "error", "reason": "unavailable", "cause": "Authorization is temporarily unavailable.: looking the user up: connection refused"})}},
 		{"a request id that is no text", slog.LevelInfo, request("", func(in *authv3.CheckRequest) {
 			in.Attributes.Request.Http.Headers["x-request-id"] = "\x1b[2J\n\xff" + strings.Repeat("é", 100)
-		}), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "msg": "request denied", "decision": "deny", "reason": "not_authenticated", "user_id": nil, "company_id": nil, "request_id": "_[2J__" + strings.Repeat("_", 29)})}},
+		}), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "not_authenticated", "user_id": nil, "company_id": nil, "request_id": "_[2J__" + strings.Repeat("_", 29)})}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestAFloodOfFailuresIsToldInAFewLines(t *testing.T) {
 	s := inProcess(t, o)
 	told := func() (full, summaries int, left float64) {
 		for _, line := range lines(t, log) {
-			if line["msg"] == "check failed" {
+			if line["decision"] == "error" {
 				full++
 			} else {
 				summaries++

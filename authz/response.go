@@ -148,7 +148,7 @@ func status(d decision) *rpcstatus.Status {
 func refusal(d decision) *authv3.DeniedHttpResponse {
 	p := problemOf(d)
 	out := &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(p.Status)}, //nolint:gosec // an HTTP status of our own table
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(p.Status)},
 		Headers: []*corev3.HeaderValueOption{set("content-type", "application/json")},
 		Body:    string(p.Body()),
 	}

@@ -72,7 +72,7 @@ func TestTheServiceAnswersOverGRPC(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := codes.Code(out.GetStatus().GetCode()); reason(out) != c.want || got != c.code { //nolint:gosec // a code
+			if got := codes.Code(out.GetStatus().GetCode()); reason(out) != c.want || got != c.code {
 				t.Errorf("got %s and %s, want %s and %s", reason(out), got, c.want, c.code)
 			}
 		})

@@ -132,6 +132,7 @@ func TestEveryRowOfTheContract(t *testing.T) {
 // ask makes the row's gate and asks it. The request that is returned has
 // ${TOKEN} in it, the one that is asked has the token.
 func (c row) ask(t testing.TB) (*authv3.CheckRequest, *authv3.CheckResponse) {
+	t.Helper()
 	user := c.user
 	if user == nil {
 		user = saying(member())

@@ -25,6 +25,7 @@ var algorithms = []string{
 }
 
 func sourcesFor(t testing.TB, alg string) token.Sources {
+	t.Helper()
 	if strings.HasPrefix(alg, "HS") {
 		return token.Sources{Algorithm: alg, Secret: []byte(secret)}
 	}

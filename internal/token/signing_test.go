@@ -108,6 +108,7 @@ func keySet(t testing.TB, s token.Sources) *token.KeySet {
 }
 
 func secretSet(t testing.TB) *token.KeySet {
+	t.Helper()
 	return keySet(t, token.Sources{Algorithm: "HS256", Secret: []byte(secret)})
 }
 
