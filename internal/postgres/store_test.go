@@ -286,6 +286,36 @@ func TestAFrozenConnectionEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
+	t.Parallel()
+	store, db := newStore(t)
+	db.addUser(userID(1), "ada@example.com", companyID(1))
+	db.exec(`BEGIN`)
+	db.exec(`SELECT FROM users FOR UPDATE`)
+	for name, work := range map[string]func(context.Context) error{
+		"login":    func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
+		"password": func(ctx context.Context) error { return store.SetPassword(ctx, userID(1), "a-hash") },
+		"join": func(ctx context.Context) error {
+			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := work(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v, want the deadline", name, err)
+		}
+		cancel()
+	}
+	// Reading is never held up by it.
+	if _, err := store.Standing(testContext(t), userID(1), sessionID(1)); err != nil {
+		t.Error(err)
+	}
+	db.exec(`ROLLBACK`)
+	if got := db.one(`SELECT concat(hashed_password, last_login) FROM users`); got != "" {
+		t.Errorf("what was given up was written all the same: %s", got)
+	}
+}
+
 func TestAFullPoolEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	store, db := newStore(t)
