@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+
+	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/postgres"
+)
+
+// appName is what the database's administrator sees of us.
+const appName = "gatehouse"
+
+// withStore runs work on the database of the settings.
+func (in *invocation) withStore(ctx context.Context, work func(context.Context, *postgres.Store) error) error {
+	s, err := in.settings(config.NeedDatabase)
+	if err != nil {
+		return err
+	}
+	return in.withStoreOf(ctx, s, work)
+}
+
+// withStoreOf does not start the work before the database answers, so that
+// nobody types a password in vain.
+func (in *invocation) withStoreOf(ctx context.Context, s *config.Settings, work func(context.Context, *postgres.Store) error) error {
+	// One connection: a command asks one thing at a time.
+	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.Ping(ctx); err != nil {
+		return err
+	}
+	return work(ctx, store)
+}
