@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/devstack"
+)
+
+func newEnvoy(in *invocation) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "envoy",
+		Short: "Write and check Envoy's configuration",
+	},
+		newEnvoyRender(in),
+		newEnvoyValidate(in),
+	)
+}
+
+func newEnvoyRender(in *invocation) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "render",
+		Short: "Write Envoy's configuration from the settings and the route table",
+		Long: `Write Envoy's configuration from the settings and the route table.
+
+The same settings always give the same bytes. There is no secret in it.`,
+		Example: "  gatehouse envoy render > envoy.yaml\n  gatehouse envoy render --output /etc/envoy/envoy.yaml",
+		Args:    takes(),
+		RunE: in.runs(func(context.Context, []string) error {
+			s, err := in.settings(config.NeedEnvoy)
+			if err != nil {
+				return err
+			}
+			rendered, err := renderEnvoy(s)
+			if err != nil {
+				return &useError{err}
+			}
+			if file == "" || file == "-" {
+				return write(in.stdout, rendered)
+			}
+			return replaceFile(file, rendered)
+		}),
+	}
+	cmd.Flags().StringVarP(&file, "output", "o", "", "replace a `FILE`, in one step, instead of printing")
+	return cmd
+}
+
+func newEnvoyValidate(in *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate [FILE]",
+		Short: "Have a real Envoy check a configuration",
+		Long: `Have a real Envoy check a configuration: a file, or what 'envoy render' would
+write. - reads standard input. Nothing is started.
+
+Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would use.`,
+		Example: "  gatehouse envoy validate\n  gatehouse envoy validate /etc/envoy/envoy.yaml",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return takes("FILE")(cmd, args)
+			}
+			return nil
+		},
+		RunE: in.runs(func(ctx context.Context, args []string) error {
+			need := config.NeedEnvoy
+			if len(args) == 1 {
+				need = 0 // a file brings its own; only ENVOY_BIN is asked for
+			}
+			s, err := in.settings(need)
+			if err != nil {
+				return err
+			}
+			what, text, err := in.configuration(s, args)
+			if err != nil {
+				return err
+			}
+			binary, err := devstack.EnvoyBinary(ctx, devstack.FindOptions{EnvoyBin: s.EnvoyBin, Notice: in.complain})
+			if err != nil {
+				return err
+			}
+			if err := envoy.Validate(ctx, binary.Path, text); err != nil {
+				return err
+			}
+			return write(in.stdout, fmt.Appendf(nil, "%s is valid for Envoy %s\n", what, binary.Version))
+		}),
+	}
+}
+
+// configuration is what is to be checked, and what to call it.
+func (in *invocation) configuration(s *config.Settings, args []string) (what string, text []byte, err error) {
+	switch {
+	case len(args) == 0:
+		text, err = renderEnvoy(s)
+		if err != nil {
+			return "", nil, &useError{err}
+		}
+		return "the rendering of the settings", text, nil
+	case args[0] == "-":
+		what = "standard input"
+		text, err = io.ReadAll(in.stdin)
+	default:
+		what = args[0]
+		text, err = os.ReadFile(what)
+	}
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("reading the configuration: %w", err)
+	case len(bytes.TrimSpace(text)) == 0:
+		// An empty configuration is a valid one for Envoy, which would then
+		// listen nowhere.
+		return "", nil, fmt.Errorf("%s is empty", what)
+	}
+	return what, text, nil
+}
+
+func renderEnvoy(s *config.Settings) ([]byte, error) {
+	table, err := envoy.LoadTable(s.Edge.Routes)
+	if err != nil {
+		return nil, err
+	}
+	bootstrap, err := envoy.Bootstrap(table, envoySettings(s))
+	if err != nil {
+		return nil, err
+	}
+	return envoy.YAML(bootstrap)
+}
+
+// envoySettings says in Envoy's words what the settings say. Where authz and
+// login listen on every interface, Envoy meets them on this machine.
+func envoySettings(s *config.Settings) envoy.Settings {
+	e := envoy.DefaultSettings()
+	e.Listen = s.Listen.Public.String()
+	e.AdminListen = s.Listen.EnvoyAdmin.String()
+	e.Authz = dialable(s.Listen.Authz)
+	e.LoginURL = "http://" + dialable(s.Listen.Login)
+	e.IngestURL = urlText(s.Upstreams.Ingest)
+	e.QueryURL = urlText(s.Upstreams.Query)
+	e.AuthURL = urlText(s.Upstreams.Auth)
+	e.CORSOrigins = s.Edge.Origins
+	e.VercelFrontendURL = s.Edge.VercelFrontend
+	e.NgrokURL = s.Edge.Ngrok
+	e.LoginRate = envoy.Rate{
+		Requests: s.Edge.LoginRateLimit.Requests,
+		Per:      s.Edge.LoginRateLimit.Per,
+		Burst:    s.Edge.LoginRateLimit.Burst,
+	}
+	if s.Edge.LoginRateLimit.Off() {
+		e.LoginRate = envoy.Rate{}
+	}
+	e.ForwardAuthorization = s.Edge.ForwardAuthorization
+	e.UpstreamTimeout = s.Upstreams.FirstByte
+	e.StreamIdleTimeout = s.Upstreams.StreamIdle
+	e.MaxConnections = s.Upstreams.MaxConnections
+	return e
+}
+
+func urlText(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	return u.String()
+}
+
+// replaceFile puts a whole file in the place of another: whoever reads it, at
+// any moment, never reads half of one.
+func replaceFile(name string, content []byte) (err error) {
+	const mode = 0o644 // there is no secret in it, and Envoy runs as another user
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("writing %s: %w", name, err)
+		}
+	}()
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
