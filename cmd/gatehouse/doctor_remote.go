@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/postgres"
+)
+
+// hasDatabase reports that the settings name a server, which `up` then uses
+// instead of one of its own.
+func hasDatabase(s *config.Settings) bool {
+	return s.IsSet("DATABASE_URL") || s.IsSet("POSTGRES_SERVER")
+}
+
+// database tells whether it answers, how far it is migrated and how many users
+// and companies it holds.
+func (r *findings) database(ctx context.Context, s *config.Settings) {
+	const area = "database"
+	if !hasDatabase(s) {
+		r.add(area, markWarn, "none configured; 'gatehouse up' starts one of its own, the services by themselves ask localhost:5432")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*checkTimeout)
+	defer cancel()
+	started := time.Now()
+	status, err := postgres.Status(ctx, s.Database.URL.Reveal())
+	if err != nil {
+		r.add(area, markFail, "%v", err)
+		return
+	}
+	r.add(area, markOK, "PostgreSQL %s answers (in %s)", status.Server, time.Since(started).Round(time.Millisecond))
+	switch {
+	case len(status.Missing) > 0:
+		r.add(area, markFail, "at version %d of %d, but tables are missing: %v", status.Version, status.Latest, status.Missing)
+		return
+	case status.Version > status.Latest:
+		r.add(area, markFail, "at version %d, newer than this release's %d", status.Version, status.Latest)
+		return
+	case len(status.Pending) > 0:
+		r.add(area, markFail, "at version %d of %d; run 'gatehouse migrate'", status.Version, status.Latest)
+		return
+	}
+	r.add(area, markOK, "migrated: version %d of %d, in the schema %s", status.Version, status.Latest, status.Schema)
+	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
+	if err != nil {
+		r.add(area, markFail, "%v", err)
+		return
+	}
+	defer store.Close()
+	users, more, err := store.ListUsers(ctx, postgres.MostUsers, "")
+	if err != nil {
+		r.add(area, markFail, "%v", err)
+		return
+	}
+	companies, err := store.ListCompanies(ctx)
+	if err != nil {
+		r.add(area, markFail, "%v", err)
+		return
+	}
+	atLeast := ""
+	if more != "" {
+		atLeast = "more than "
+	}
+	r.add(area, markOK, "%s%d users, %d companies", atLeast, len(users), len(companies))
+}
+
+// ports tells of every address whether it is free or who is there.
+func (r *findings) ports(ctx context.Context, s *config.Settings, running bool) {
+	parts := []struct {
+		name, setting string
+		address       config.Address
+		ask           func(context.Context, config.Address) error
+	}{
+		{"envoy", "LISTEN", s.Listen.Public, askHTTP("/health")},
+		{"envoy admin", "ENVOY_ADMIN_LISTEN", s.Listen.EnvoyAdmin, askHTTP("/ready")},
+		{"authz", "AUTHZ_LISTEN", s.Listen.Authz, askGRPC},
+		{"authz operations", "AUTHZ_OPS_LISTEN", s.Listen.AuthzOps, askHTTP("/readyz")},
+		{"login", "LOGIN_LISTEN", s.Listen.Login, askHTTP("/health")},
+		{"login operations", "LOGIN_OPS_LISTEN", s.Listen.LoginOps, askHTTP("/readyz")},
+	}
+	for _, p := range parts {
+		asked, cancel := context.WithTimeout(ctx, checkTimeout)
+		err := p.ask(asked, p.address)
+		cancel()
+		// `up` takes free ports for all but the public one, unless they are set.
+		inTheWay := markWarn
+		if p.setting == "LISTEN" || s.IsSet(p.setting) {
+			inTheWay = markFail
+		}
+		switch {
+		case err == nil:
+			r.add(p.name, markOK, "answers on %s", p.address)
+		case running:
+			r.add(p.name, markFail, "%s: %v", p.address, err)
+		case errors.Is(err, errNobody):
+			r.bindable(ctx, p.name, p.address, inTheWay)
+		default:
+			r.add(p.name, inTheWay, "%s is taken: %v", p.address, err)
+		}
+	}
+}
+
+// bindable tells whether we could listen where nobody does.
+func (r *findings) bindable(ctx context.Context, name string, a config.Address, otherwise mark) {
+	if a.IsUnix() {
+		r.add(name, markOK, "%s is free", a)
+		return
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", a.String())
+	if err != nil {
+		r.add(name, otherwise, "%s cannot be listened on: %v", a, err)
+		return
+	}
+	_ = l.Close()
+	r.add(name, markOK, "%s is free", a)
+}
+
+// errNobody tells an address that is free from one with something else on it.
+var errNobody = errors.New("nothing listens there")
+
+// nobody puts errNobody in the place of what a refused connection looks like.
+func nobody(err error) error {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return errNobody
+	}
+	return err
+}
+
+// dialable is an address to reach a listener of this machine by.
+func dialable(a config.Address) string {
+	if ip := net.ParseIP(a.Host); a.Host == "" || ip != nil && ip.IsUnspecified() {
+		a.Host = "127.0.0.1"
+	}
+	return a.String()
+}
+
+// askHTTP asks a page that every part of ours has.
+func askHTTP(path string) func(context.Context, config.Address) error {
+	return func(ctx context.Context, a config.Address) error {
+		if a.Port == 0 {
+			return errNobody
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(a)+path, nil)
+		if err != nil {
+			return err
+		}
+		client := &http.Client{
+			// No proxy: the question is to this machine.
+			Transport:     &http.Transport{DisableKeepAlives: true},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return nobody(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+		if err != nil {
+			return err
+		}
+		if res.StatusCode == http.StatusOK && (path != "/health" || isHealth(body)) {
+			return nil
+		}
+		return fmt.Errorf("GET %s answers %d", path, res.StatusCode)
+	}
+}
+
+// isHealth tells our /health from that of another program on the port.
+func isHealth(body []byte) bool {
+	var health struct {
+		Status string                     `json:"status"`
+		Checks map[string]json.RawMessage `json:"checks"`
+	}
+	return json.Unmarshal(body, &health) == nil && health.Status == "healthy" && health.Checks["database_connection"] != nil
+}
+
+// askGRPC asks authz by the gRPC health protocol. One question with an empty
+// message is plain HTTP/2, and needs no gRPC client with its back-off and its
+// errors that do not tell a refused connection from another fault.
+func askGRPC(ctx context.Context, a config.Address) error {
+	if !a.IsUnix() && a.Port == 0 {
+		return errNobody
+	}
+	network, target := "unix", a.Path
+	if !a.IsUnix() {
+		network, target = "tcp", dialable(a)
+	}
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		Protocols:         new(http.Protocols),
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, target)
+		},
+	}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	// One message: not compressed, of no bytes, which is the service "".
+	message := make([]byte, 5)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://authz/grpc.health.v1.Health/Check", bytes.NewReader(message))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/grpc")
+	req.Header.Set("Te", "trailers")
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return nobody(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+	if err != nil {
+		return err
+	}
+	// An answer without a message has its status in the header.
+	status := cmp.Or(res.Trailer.Get("Grpc-Status"), res.Header.Get("Grpc-Status"))
+	switch {
+	case status != "0":
+		return fmt.Errorf("the gRPC health check answers HTTP %d, gRPC status %q", res.StatusCode, status)
+	case !bytes.Equal(body, []byte{0, 0, 0, 0, 2, 0x08, 1}): // field 1, SERVING
+		return errors.New("authz says that it is not serving")
+	}
+	return nil
+}
