@@ -160,8 +160,8 @@ func (s *search) try(where, path string) {
 // tryProgram tries the directory of a program found on PATH. A link is
 // followed first: the rest of PostgreSQL lies beside the program itself.
 func (s *search) tryProgram(where, program string) {
-	if real, err := filepath.EvalSymlinks(program); err == nil {
-		program = real
+	if target, err := filepath.EvalSymlinks(program); err == nil {
+		program = target
 	}
 	s.try(where, filepath.Dir(program))
 }

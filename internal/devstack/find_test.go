@@ -30,7 +30,7 @@ func envoyProgram(t *testing.T, path, version string) string {
 // t.TempDir may not be.
 func reachable(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "gatehouse-find-test-*")
+	dir, err := os.MkdirTemp("/var/tmp", "gatehouse-find-test-*") //nolint:usetesting // t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,14 +35,15 @@ func TestMain(m *testing.M) {
 // does.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		if ok() {
-			return
-		}
-		if time.Now().After(deadline) {
+	over := time.After(20 * time.Second)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !ok() {
+		select {
+		case <-over:
 			t.Fatalf("never: %s", what)
+		case <-again.C:
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

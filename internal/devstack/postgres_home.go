@@ -65,7 +65,7 @@ func openHome(stateDir string, as runAs) (home, error) {
 	if err != nil {
 		return home{}, err
 	}
-	if err := errors.Join(os.Chmod(dir, 0o711), writeAtomically(pointer, []byte(dir+"\n"), 0o600)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o711), writeAtomically(pointer, []byte(dir+"\n"))); err != nil {
 		_ = os.Remove(dir)
 		return home{}, err
 	}

@@ -159,3 +159,23 @@ func (p *Process) kill() {
 		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	}
 }
+
+// run waits for a command that ends by itself.
+func run(ctx context.Context, c Command) error {
+	p, err := Start(c)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+		if p.err != nil {
+			return p.Err()
+		}
+		return nil
+	case <-ctx.Done():
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = p.Stop(stopping)
+		return fmt.Errorf("%s: %w", c.Name, context.Cause(ctx))
+	}
+}

@@ -188,7 +188,7 @@ func (s *stack) runUntil(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := writeAtomically(s.ReadyFile, append(text, '\n'), 0o600); err != nil {
+		if err := writeAtomically(s.ReadyFile, append(text, '\n')); err != nil {
 			return fmt.Errorf("writing the ready file: %w", err)
 		}
 	}

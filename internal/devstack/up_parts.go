@@ -107,7 +107,7 @@ func (s *stack) envoy(ctx context.Context, binary Binary) error {
 	}
 	// YAML holds JSON, so the name is right either way.
 	config := filepath.Join(s.StateDir, "envoy.yaml")
-	if err := writeAtomically(config, text, 0o600); err != nil {
+	if err := writeAtomically(config, text); err != nil {
 		return err
 	}
 	adminFile := filepath.Join(s.StateDir, "envoy-admin.address")

@@ -38,21 +38,18 @@ func service() int {
 		fmt.Println(err)
 		return 1
 	}
+	mux := http.NewServeMux()
 	switch mode {
 	case "broken":
 		fmt.Fprintln(os.Stderr, "GATEWAY_JWT_SECRET: required")
 		return 2
 	case "unready":
-		http.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the keys are missing", 503) })
+		mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the keys are missing", http.StatusServiceUnavailable) })
 	default:
-		http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+		mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	}
-	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{"pid": os.Getpid(), "database": os.Getenv("GATEWAY_DATABASE_URL")})
-	})
-	http.HandleFunc("/die", func(http.ResponseWriter, *http.Request) {
-		fmt.Fprintln(os.Stderr, "told to die")
-		os.Exit(9)
 	})
 	addresses := map[string]string{name: "http://" + l.Addr().String(), name + "_ops": "http://" + l.Addr().String()}
 	if name == "authz" {
@@ -73,7 +70,8 @@ func service() int {
 		return 1
 	}
 	fmt.Println("serving")
-	_ = http.Serve(l, nil)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	_ = server.Serve(l)
 	return 0
 }
 
@@ -92,7 +90,7 @@ func render(a devstack.Addresses) ([]byte, error) {
 "static_resources":{"clusters":[%s,%s],"listeners":[{"name":"edge","address":{"socket_address":{"address":%q,"port_value":%s}},
 "filter_chains":[{"filters":[{"name":"hcm","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
 "stat_prefix":"edge","route_config":{"virtual_hosts":[{"name":"all","domains":["*"],"routes":[
-{"match":{"path":"/health"},"route":{"cluster":"login"}},{"match":{"path":"/die"},"route":{"cluster":"login"}},{"match":{"prefix":"/"},"route":{"cluster":"query"}}]}]},
+{"match":{"path":"/health"},"route":{"cluster":"login"}},{"match":{"prefix":"/"},"route":{"cluster":"query"}}]}]},
 "http_filters":[{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}]}}`,
 		cluster("login", a.Login), cluster("query", a.Query), host, port), nil
 }
@@ -150,7 +148,10 @@ func up(t *testing.T, o devstack.UpOptions) *running {
 	t.Cleanup(func() {
 		cancel()
 		select {
-		case <-r.ended:
+		case err := <-r.ended:
+			if err != nil {
+				t.Errorf("the end of up: %v", err)
+			}
 		case <-time.After(20 * time.Second):
 			t.Error("up does not end")
 		}

@@ -50,8 +50,8 @@ func (r runAs) reaches(dir string) error {
 	if err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = target
 	}
 	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)

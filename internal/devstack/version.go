@@ -99,11 +99,11 @@ func postgresDir(value string) (string, error) {
 	if base := filepath.Base(value); base != "postgres" && base != "initdb" {
 		return "", errors.New("not the directory that holds postgres and initdb")
 	}
-	real, err := filepath.EvalSymlinks(value)
+	target, err := filepath.EvalSymlinks(value)
 	if err != nil {
 		return "", err
 	}
-	return filepath.Dir(real), nil
+	return filepath.Dir(target), nil
 }
 
 // systemPostgres lists root's <version>/bin directories, newest version first:

@@ -161,11 +161,11 @@ func (w wheel) unpack(archive, dir string) error {
 		left -= n
 	}
 	// MkdirAll above obeyed the umask, but another user is going to read this.
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return os.Chmod(path, 0o755)
+		return root.Chmod(path, 0o755)
 	})
 }
 

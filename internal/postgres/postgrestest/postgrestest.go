@@ -32,8 +32,6 @@ const (
 
 // The one server of the process and what is needed to start more. They are
 // started by the first test that asks; the reaper ends them.
-//
-//nolint:gochecknoglobals // one server per process is what this package is for
 var (
 	binaries = sync.OnceValues(func() (devstack.Binary, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)

@@ -67,12 +67,17 @@ func TestTheServerAndItsDataEndWithTheProcessHoweverItEnds(t *testing.T) {
 			}
 			// The directory goes last, when the server has let go of it.
 			top := filepath.Dir(filepath.Dir(filepath.Dir(data)))
-			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			over := time.After(30 * time.Second)
+			again := time.NewTicker(20 * time.Millisecond)
+			defer again.Stop()
+			for {
 				if _, err := os.Lstat(top); os.IsNotExist(err) {
 					return
 				}
-				if time.Now().After(deadline) {
+				select {
+				case <-over:
 					t.Fatalf("%s is still there", top)
+				case <-again.C:
 				}
 			}
 		})
