@@ -368,7 +368,7 @@ func TestMigrateSaysWhichRightIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := fmt.Sprintf("postgres://%s:test-secret-of-the-clerk@%s:%d/%s?sslmode=disable", role, cfg.Host, cfg.Port, cfg.Database)
+	url := fmt.Sprintf("host=%s port=%d user=%s password=test-secret-of-the-clerk dbname=%s sslmode=disable", cfg.Host, cfg.Port, role, cfg.Database)
 	_, err = postgres.Migrate(testContext(t), url, postgres.MigrateOptions{})
 	if err == nil || !strings.Contains(err.Error(), "must run as the owner of users") || strings.Contains(err.Error(), "test-secret") {
 		t.Errorf("err = %v", err)
