@@ -12,8 +12,8 @@ MODULE   := github.com/atenex/gatehouse
 BINARIES := authz login gatehouse
 
 # A tree without git, or one that git distrusts because another user owns it, still builds.
-VERSION  ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
-REVISION ?= $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
+VERSION  := $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
+REVISION := $(or $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null),unknown)
 STAMP    := -X $(MODULE)/internal/buildinfo.version=$(VERSION) -X $(MODULE)/internal/buildinfo.revision=$(REVISION)
 
 # The stamp above replaces the go command's own, which fails the build in a tree that git distrusts.
