@@ -45,7 +45,6 @@ func TestScript(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"exitcode": exitcode,
-					"helps":    helps,
 					"setenv":   setenv,
 					"capture":  capture,
 					"bytes":    writeBytes,
@@ -91,25 +90,6 @@ func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
-	}
-}
-
-// helps COMMAND... checks that a command explains itself the same way in both
-// spellings, and with an example.
-func helps(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: helps COMMAND...")
-	}
-	ts.Check(ts.Exec("gatehouse", append(args, "--help")...))
-	help := ts.ReadFile("stdout")
-	for _, want := range []string{"Usage:\n  gatehouse " + strings.Join(args, " "), "Examples:\n  gatehouse "} {
-		if !strings.Contains(help, want) {
-			ts.Fatalf("the help of %v has no %q:\n%s", args, want, help)
-		}
-	}
-	ts.Check(ts.Exec("gatehouse", append([]string{"help"}, args...)...))
-	if got := ts.ReadFile("stdout"); got != help {
-		ts.Fatalf("'help %v' differs from '%v --help'", args, args)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/postgres"
@@ -31,5 +32,18 @@ func (in *invocation) withStoreOf(ctx context.Context, s *config.Settings, work 
 	if err := store.Ping(ctx); err != nil {
 		return err
 	}
-	return work(ctx, store)
+	if err := work(ctx, store); err != nil {
+		return unmigrated(ctx, s, err)
+	}
+	return nil
+}
+
+// unmigrated adds to an error what is most often behind it: tables that are not
+// there yet.
+func unmigrated(ctx context.Context, s *config.Settings, err error) error {
+	status, statusErr := postgres.Status(ctx, s.Database.URL.Reveal())
+	if statusErr != nil || len(status.Pending) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; the database is at version %d of %d: run 'gatehouse migrate'", err, status.Version, status.Latest)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -12,6 +13,9 @@ import (
 	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/token"
 )
+
+// defaultRole is the least that a user can be; login says it in tokens too.
+const defaultRole = "user"
 
 // longestTTL is the bound of GATEWAY_ACCESS_TOKEN_TTL: a token that never ends
 // is a password that cannot be changed.
@@ -97,18 +101,18 @@ func (in *invocation) grant(ctx context.Context, store *postgres.Store, name str
 	if !u.Active {
 		return token.Grant{}, fmt.Errorf("user %q is disabled; its tokens would be refused", name)
 	}
-	standing, err := store.Standing(ctx, u.ID, identity.SessionID{})
+	standing, err := store.Standing(ctx, u.ID, identity.SessionID{}, identity.CompanyID{})
 	if err != nil {
 		return token.Grant{}, err
 	}
 	if company.IsZero() {
 		company = u.Company
 	}
-	g := token.Grant{User: u.ID, Email: u.Email, Company: company}
+	g := token.Grant{User: u.ID, Email: u.Email, Company: company, Roles: []string{cmp.Or(u.Role, defaultRole)}}
 	m, member := standing.In(company)
 	switch {
 	case member:
-		g.Roles = []string{m.Role}
+		g.Roles = []string{cmp.Or(m.Role, defaultRole)}
 	case company.IsZero():
 		in.complain("the user has no company; strict routes will refuse the token")
 	default:

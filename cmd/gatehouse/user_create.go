@@ -73,7 +73,7 @@ cannot log in until it has one.`,
 	}
 	cmd.Flags().StringVar(&name, "name", "", "full name")
 	cmd.Flags().StringVar(&company, "company", "", "id of the company that the user acts for")
-	cmd.Flags().StringVar(&role, "role", "user", "role in that company")
+	cmd.Flags().StringVar(&role, "role", defaultRole, "role in that company")
 	source.flags(cmd)
 	cmd.Flags().BoolVar(&source.none, "no-password", false, "make a user who cannot log in yet")
 	return cmd
@@ -87,7 +87,10 @@ func newUserSetPassword(in *invocation) *cobra.Command {
 		Long: `Give a user a new password.
 
 It is asked for twice on a terminal; elsewhere it comes from standard input or a
-file, without the newline at its end.`,
+file, without the newline at its end.
+
+Tokens that were issued before stay valid until they expire; to stop them at
+once, disable the user.`,
 		Example: `  gatehouse user set-password ada@example.com
   pass show ada | gatehouse user set-password ada@example.com --password-stdin`,
 		Args: takes("EMAIL|ID"),
@@ -111,7 +114,7 @@ file, without the newline at its end.`,
 				if err := store.SetPassword(ctx, u.ID, hash); err != nil {
 					return err
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s has a new password\n", u.ID, printable(u.Email)))
+				return write(in.stdout, fmt.Appendf(nil, "%s %s has a new password; tokens issued before stay valid\n", u.ID, printable(u.Email)))
 			})
 		}),
 	}

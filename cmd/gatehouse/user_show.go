@@ -59,7 +59,7 @@ func detailsOf(ctx context.Context, store *postgres.Store, name string) (userDet
 	if err != nil && !errors.Is(err, identity.ErrNotFound) {
 		return userDetails{}, err
 	}
-	standing, err := store.Standing(ctx, u.ID, identity.SessionID{})
+	standing, err := store.Standing(ctx, u.ID, identity.SessionID{}, identity.CompanyID{})
 	if err != nil {
 		return userDetails{}, err
 	}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// call runs the command in this process. No database answers where it points.
+func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	environ := []string{"GATEWAY_DATABASE_URL=postgres://127.0.0.1:1/nothing"}
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, environ, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
+	const hint = "see 'gatehouse --help'"
+	tests := []struct {
+		name string
+		args string // words, "" as an empty one
+		want string // the whole of stderr without "gatehouse: "; with … at its end, its beginning
+	}{
+		{"no command", "", `missing command for "gatehouse", one of: …`},
+		{"an unknown command", "frobnicate", `unknown command "frobnicate" for "gatehouse"; ` + hint},
+		{"a misspelt command", "migrat", `unknown command "migrat" for "gatehouse"; did you mean 'gatehouse migrate'; ` + hint},
+		{"an unknown command with flags", "key rotate --all", `unknown command "key" for "gatehouse"; ` + hint},
+		{"an unknown flag of the program", "--bogus", "unknown flag: --bogus; " + hint},
+		{"a noun without a verb", "user", `missing command for "gatehouse user", one of: create, disable, enable, list, set-password, show; see 'gatehouse user --help'`},
+		{"a misspelt verb", "user crate ada@example.com", `unknown command "crate" for "gatehouse user"; did you mean 'gatehouse user create'; see 'gatehouse user --help'`},
+		{"an unknown flag", "user list --bogus", "unknown flag: --bogus; see 'gatehouse user list --help'"},
+		{"an unknown output", "user list --output yaml", `invalid argument "yaml" for "-o, --output" flag: must be json or text; see 'gatehouse user list --help'`},
+		{"an argument where none is taken", "user list extra", `too many arguments: "extra" is one more than expected; see 'gatehouse user list --help'`},
+		{"a negative limit", "user list --limit -1", "--limit -1: must not be negative"},
+		{"a limit that is no number", "user list --limit many", `invalid argument "many" for "--limit" flag…`},
+		{"a missing user", "user show", "missing EMAIL|ID; see 'gatehouse user show --help'"},
+		{"a missing email", "user create", "missing EMAIL; see 'gatehouse user create --help'"},
+		{"two users", "user disable a@example.com b@example.com", `too many arguments: "b@example.com"…`},
+		{"a missing company name", "company create", "missing NAME; see 'gatehouse company create --help'"},
+		{"an empty company name", `company create ""`, "NAME: must not be empty"},
+		{"a token for nobody", "token mint", "missing --user EMAIL|ID; see 'gatehouse token mint --help'"},
+		{"a life that is no duration", "token mint --user a@example.com --ttl soon", `invalid argument "soon" for "--ttl" flag…`},
+		{"a token for no company", "token mint --user a@example.com --company acme", `--company "acme": not a UUID…`},
+		{"a token as an argument", "token inspect test-token", "a token is not taken from the arguments, which every process of the machine can read; use standard input or --file FILE"},
+		{"two files to validate", "envoy validate a b", `too many arguments: "b"…`},
+		{"no time to wait", "migrate --lock-wait 0s", "--lock-wait 0s: must be more than nothing"},
+		{"an unknown shell", "completion klingon", `unknown command "klingon" for "gatehouse completion"; see 'gatehouse completion --help'`},
+		{"help of an unknown command", "help nonsense", `unknown command "nonsense" for "gatehouse"; ` + hint},
+		{"help of an unknown verb", "help user unlock", `unknown command "unlock" for "gatehouse user"; see 'gatehouse user --help'`},
+		{"an unknown verb that is asked for help", "user unlock --help", `unknown command "unlock" for "gatehouse user"; see 'gatehouse user --help'`},
+
+		// Of later versions, whatever flags they come with.
+		{"user unlock", "user unlock ada@example.com", `unknown command "unlock" for "gatehouse user"; …`},
+		{"user revoke", "user revoke ada@example.com --wait 1s", `unknown command "revoke" for "gatehouse user"; …`},
+		{"company members", "company members x", `unknown command "members" for "gatehouse company"; …`},
+		{"company invite", "company invite x ada@example.com", `unknown command "invite" for "gatehouse company"; …`},
+		{"company remove", "company remove x ada@example.com", `unknown command "remove" for "gatehouse company"; …`},
+		{"company suspend", "company suspend x", `unknown command "suspend" for "gatehouse company"; …`},
+		{"company resume", "company resume x", `unknown command "resume" for "gatehouse company"; …`},
+		{"token revoke", "token revoke", `unknown command "revoke" for "gatehouse token"; …`},
+		{"envoy lint", "envoy lint", `unknown command "lint" for "gatehouse envoy"; …`},
+		{"envoy diff", "envoy diff --exit-code", `unknown command "diff" for "gatehouse envoy"; …`},
+		{"audit", "audit", `unknown command "audit" for "gatehouse"; …`},
+		{"explain", "explain --request x", `unknown command "explain" for "gatehouse"; …`},
+		{"replay", "replay", `unknown command "replay" for "gatehouse"; …`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			args := strings.Fields(tt.args)
+			for i, a := range args {
+				args[i] = strings.Trim(a, `"`)
+			}
+			code, stdout, stderr := call(t, args...)
+			if code != exitMisuse {
+				t.Errorf("exit code %d, want %d", code, exitMisuse)
+			}
+			if stdout != "" {
+				t.Errorf("stdout %q, want nothing", stdout)
+			}
+			got, prefixed := strings.CutPrefix(stderr, "gatehouse: ")
+			beginning, cut := strings.CutSuffix(tt.want, "…")
+			if !prefixed || strings.Count(stderr, "\n") != 1 || cut && !strings.HasPrefix(got, beginning) || !cut && got != tt.want+"\n" {
+				t.Errorf("stderr %q, want %q", stderr, "gatehouse: "+tt.want)
+			}
+		})
+	}
+}
+
+func TestEveryCommandExplainsItselfWithAnExample(t *testing.T) {
+	for _, command := range []string{
+		"up", "migrate", "user create", "user list", "user show", "user disable", "user enable", "user set-password",
+		"company create", "company list", "token mint", "token inspect", "envoy render", "envoy validate", "doctor", "version",
+	} {
+		t.Run(command, func(t *testing.T) {
+			words := strings.Fields(command)
+			code, stdout, stderr := call(t, append(words, "--help")...)
+			if code != exitFine || stderr != "" {
+				t.Errorf("exit code %d, stderr %q", code, stderr)
+			}
+			for _, want := range []string{"Usage:\n  gatehouse " + command, "Examples:\n  "} {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("the help has no %q:\n%s", want, stdout)
+				}
+			}
+			if _, same, _ := call(t, append([]string{"help"}, words...)...); same != stdout {
+				t.Errorf("'help %s' differs from '%s --help':\n%s", command, command, same)
+			}
+		})
+	}
+}
+
+func TestCompletionAndVersion(t *testing.T) {
+	tests := []struct {
+		name string
+		args string
+		want string // somewhere in stdout
+	}{
+		{"a script for a shell", "completion bash", "__start_gatehouse"},
+		{"the words of a noun", "__complete user s", "set-password\t"},
+		{"the words of a flag", "__complete user list --output j", "json"},
+		{"the version as text", "version", "gatehouse "},
+		{"the version as a flag", "--version", "gatehouse "},
+		{"the version as JSON", "version -o json", `"go": "go1.`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := call(t, strings.Fields(tt.args)...)
+			if code != exitFine || !strings.Contains(stdout, tt.want) {
+				t.Errorf("exit code %d, stdout %q, want %q in it; stderr %q", code, stdout, tt.want, stderr)
+			}
+		})
+	}
+}
