@@ -69,6 +69,7 @@ func TestWhichBodiesOfALoginAreRead(t *testing.T) {
 		{"NaN", `{` + fields + `,"x":NaN}`, nil, 422, jsonInvalid},
 		{"a byte order mark", "\ufeff{" + fields + `}`, nil, 422, jsonInvalid},
 		{"a second value behind it", `{` + fields + `}{}`, nil, 422, jsonInvalid},
+		{"something behind null", `null {}`, nil, 422, jsonInvalid},
 		{"text behind it", `{` + fields + `} x`, nil, 422, jsonInvalid},
 		{"a NUL behind it", `{` + fields + "}\x00", nil, 422, jsonInvalid},
 		{"a member twice", `{` + fields + `,"password":"long enough"}`, nil, 422, jsonInvalid},

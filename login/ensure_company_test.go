@@ -315,6 +315,43 @@ func TestANewTokenNeverOutlivesTheOld(t *testing.T) {
 	}
 }
 
+type verifier func() (identity.Credential, error)
+
+func (f verifier) Verify(string, time.Time) (identity.Credential, error) { return f() }
+
+// Less than a second is left: a token of whole seconds no longer fits, and that
+// is no fault of ours.
+func TestNothingIsMintedFromWhatIsAllButOver(t *testing.T) {
+	now := time.Unix(1_800_000_000, 200_000_000)
+	end := now.Add(500 * time.Millisecond)
+	tests := []struct {
+		name       string
+		credential identity.Credential
+		want       string
+	}{
+		{"a session", identity.Credential{User: ada, Session: session, HasSession: true, ExpiresAt: now.Add(time.Hour), KeyNamed: true}, `{"detail":"Token has been revoked."}`},
+		{"a token that only the leeway let pass", identity.Credential{User: ada, ExpiresAt: end.Add(-time.Second), KeyNamed: true}, `{"detail":"Token has expired."}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ending := standing()
+			ending.Session.NotAfter = end
+			g := newStage(t, joining(ending, func(identity.JoinRequest) (identity.JoinResult, error) {
+				t.Error("was admitted")
+				return identity.JoinResult{}, nil
+			}), func(o *login.Options) {
+				o.Now = func() time.Time { return now }
+				o.Verifier = verifier(func() (identity.Credential, error) { return tt.credential, nil })
+			})
+			r := post(ensurePath, "")
+			r.Header.Set("Authorization", "Bearer x")
+			if w := g.send(r); w.Code != http.StatusUnauthorized || w.Body.String() != tt.want {
+				t.Errorf("got %d %s, want %s", w.Code, w.Body, tt.want)
+			}
+		})
+	}
+}
+
 func TestSettingsReachTheJoin(t *testing.T) {
 	var asked identity.JoinRequest
 	g := newStage(t, joining(standing(), func(ask identity.JoinRequest) (identity.JoinResult, error) {

@@ -33,7 +33,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	body := bufio.NewReader(http.MaxBytesReader(x.w, x.r.Body, maxBody))
 	_, err := body.Peek(1)
 	if errors.Is(err, io.EOF) {
-		x.endOfBody()
+		x.pending = false
 		return nil, nil
 	}
 	if err == nil && !isJSON(x.r.Header.Values("Content-Type")) {
@@ -46,7 +46,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	var over *http.MaxBytesError
 	switch {
 	case err == nil:
-		x.endOfBody()
+		x.pending = false
 		return read, nil
 	case errors.As(err, &over):
 		return nil, errTooLarge
@@ -58,20 +58,14 @@ func (x *exchange) readBody() ([]byte, error) {
 }
 
 // expectBody bounds how long a body may take. The bound stands also where the
-// body is refused unread, because the server reads on before it closes.
+// body is refused unread, because the server reads on before it closes; where it
+// is read to its end, the server lifts the bound itself.
 func (x *exchange) expectBody() {
 	x.pending = x.r.ContentLength != 0
 	if x.pending {
 		// Unsupported by anything but a real connection, which is what can be slow.
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(bodyTime))
 	}
-}
-
-// endOfBody lifts that bound: left standing, it would end the context of a
-// request that is still being answered, as if the client had hung up.
-func (x *exchange) endOfBody() {
-	x.pending = false
-	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
 }
 
 // isJSON accepts application/json in UTF-8, the only charset JSON has (RFC 8259

@@ -96,26 +96,31 @@ func TestHealthWithoutADatabase(t *testing.T) {
 func TestACrowdAtHealthPingsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pings atomic.Int32
-		g := newStage(t, store{ping: func(context.Context) error {
+		g := newStage(t, store{ping: func(ctx context.Context) error {
 			pings.Add(1)
-			<-time.After(time.Millisecond) // on the bubble's clock
-			return nil
-		}})
-		// The first hangs up; the others must not hear of it.
-		first, hangUp := context.WithCancel(t.Context())
-		hangUp()
-		var all sync.WaitGroup
-		for i := range 50 {
-			r := httptest.NewRequest(http.MethodGet, "/health", nil)
-			if i == 0 {
-				r = r.WithContext(first)
+			select {
+			case <-time.After(time.Millisecond): // on the bubble's clock
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
 			}
+		}})
+		first, hangUp := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		ask := func(ctx context.Context) {
+			r := httptest.NewRequest(http.MethodGet, "/health", nil).WithContext(ctx)
 			all.Go(func() {
 				if w := g.send(r); w.Code != http.StatusOK {
 					t.Errorf("status %d", w.Code)
 				}
 			})
+			synctest.Wait()
 		}
+		ask(first)
+		for range 49 {
+			ask(t.Context())
+		}
+		hangUp() // of which the others must not hear
 		all.Wait()
 		if n := pings.Load(); n != 1 {
 			t.Errorf("%d pings, want 1", n)
