@@ -31,11 +31,11 @@ type Verifier interface {
 	Verify(raw string, now time.Time) (identity.Credential, error)
 }
 
-// Directory knows what is true of a user, and of the one session asked for, at
-// this moment. The zero session asks for none. An unknown user is the zero
-// Standing and no error. It must give up when ctx ends.
+// Directory knows what is true at this moment of a user, of its session and of
+// the company that it acts for; a zero session or company is not asked about. An
+// unknown user is the zero Standing and no error. It must give up when ctx ends.
 type Directory interface {
-	Standing(ctx context.Context, user identity.UserID, session identity.SessionID) (identity.Standing, error)
+	Standing(ctx context.Context, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error)
 }
 
 // DefaultLookupTimeout is shorter than the 2 s that the shipped Envoy
@@ -53,7 +53,8 @@ type Options struct {
 	// nor native roles. The email is then the token's.
 	SkipUserCheck bool
 	// SkipCompanyCheck lets a strict route pass without asking whether the user
-	// still belongs to the token's company, or whether that is suspended.
+	// still belongs to the token's company. That one is refused all the same
+	// while it is suspended.
 	SkipCompanyCheck bool
 	// TokenRoles takes the roles from the token instead of the directory.
 	TokenRoles bool

@@ -122,7 +122,7 @@ func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standi
 	ctx, cancel := context.WithTimeout(ctx, g.lookupTimeout)
 	defer cancel()
 	start := g.clock()
-	standing, err := g.directory.Standing(ctx, c.User, c.Session)
+	standing, err := g.directory.Standing(ctx, c.User, c.Session, c.Company)
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -34,7 +34,7 @@ func TestTheEarlierRowWins(t *testing.T) {
 		{"a revoked token, and no company", row{claims: claims(""), user: with(func(s *identity.Standing) { s.TokensValidAfter = now }), want: "token_revoked"}},
 		{"no company, and no role", row{claims: claims(""), edits: []edit{extension("roles", "admin")}, want: "company_missing"}},
 		{"a company that was left, and no role", row{claims: inCo, edits: []edit{extension("roles", "admin")}, user: with(func(s *identity.Standing) { s.Memberships = nil }), want: "company_left"}},
-		{"a suspended company, and no role", row{claims: inCo, edits: []edit{extension("roles", "admin")}, user: with(func(s *identity.Standing) { s.Memberships[0].Suspended = true }), want: "company_suspended"}},
+		{"a suspended company, and no role", row{claims: inCo, edits: []edit{extension("roles", "admin")}, user: with(func(s *identity.Standing) { s.Suspended = true }), want: "company_suspended"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestDoubtAboutARouteRefuses(t *testing.T) {
 		{"an empty role of a user matches nothing", row{claims: inCo, edits: []edit{extension("roles", "admin,,")}, user: with(func(s *identity.Standing) { s.Memberships[0].Role = "" }), want: "role_insufficient"}},
 		{"a role is that of the token's company, not of another", row{claims: inCo, edits: []edit{initial, extension("roles", "admin")}, want: "role_insufficient"}},
 		{"a user who acts for no company has no role", row{claims: claims(""), edits: []edit{initial, extension("roles", "user")}, want: "role_insufficient"}},
-		{"a role in a suspended company is none", row{claims: inCo, edits: []edit{initial, extension("roles", "user")}, user: with(func(s *identity.Standing) { s.Memberships[0].Suspended = true }), want: "role_insufficient"}},
+		{"a role in a suspended company is none", row{claims: inCo, edits: []edit{initial, extension("roles", "user")}, user: with(func(s *identity.Standing) { s.Suspended = true }), want: "role_insufficient"}},
 		{"native roles in a token are not believed", row{claims: claims(`,"company_id":"` + companyText + `","roles":["admin"],"role":"admin","app_metadata":{"roles":["admin"]}`), edits: []edit{extension("roles", "admin")}, want: "role_insufficient"}},
 		{"Supabase's roles are the token's, not the table's", row{claims: supaCo, rules: supaRules, gate: func(o *authz.Options) { o.TokenRoles = true }, edits: []edit{extension("roles", "user")}, want: "role_insufficient"}},
 		{"without a user check the nil UUID is still nobody", row{claims: strings.Replace(supaCo, userText, "00000000-0000-0000-0000-000000000000", 1), rules: supaRules, gate: skipUser, want: "user_not_found"}},
@@ -72,7 +72,8 @@ func TestDoubtAboutARouteRefuses(t *testing.T) {
 		{"without a user check old tokens still end", row{claims: supaCo, rules: supaRules, gate: func(o *authz.Options) { skipUser(o); o.LegacyTokensUntil = now }, want: "token_revoked"}},
 		{"without a user check no session is asked for", row{claims: supabase(`,"sid":"s-1","app_metadata":{"company_id":"` + companyText + `"}`), rules: supaRules, gate: skipUser, want: "ok"}},
 		{"without a company check a company is still needed", row{claims: claims(""), gate: func(o *authz.Options) { o.SkipCompanyCheck = true }, want: "company_missing"}},
-		{"without a company check neither belonging nor suspension is asked", row{claims: inCo, gate: func(o *authz.Options) { o.SkipCompanyCheck = true }, user: with(func(s *identity.Standing) { s.Memberships = nil }), want: "ok"}},
+		{"without a company check belonging is not asked", row{claims: inCo, gate: func(o *authz.Options) { o.SkipCompanyCheck = true }, user: with(func(s *identity.Standing) { s.Memberships = nil }), want: "ok"}},
+		{"without a company check a suspended company is refused all the same", row{claims: inCo, gate: func(o *authz.Options) { o.SkipCompanyCheck = true }, user: with(func(s *identity.Standing) { s.Memberships, s.Suspended = nil, true }), want: "company_suspended"}},
 		{"a token with a key's name outlives the old ones", row{header: `{"alg":"HS256","kid":"k"}`, claims: inCo, gate: func(o *authz.Options) { o.LegacyTokensUntil = now }, want: "ok"}},
 	}
 	for _, c := range cases {
@@ -217,13 +218,13 @@ func TestADirectoryThatDoesNotAnswerInTimeIsUnavailable(t *testing.T) {
 		want string
 	}{
 		{
-			"one that waits for the end", func(ctx context.Context, _ identity.UserID, _ identity.SessionID) (identity.Standing, error) {
+			"one that waits for the end", func(ctx context.Context, _ identity.UserID, _ identity.SessionID, _ identity.CompanyID) (identity.Standing, error) {
 				<-ctx.Done()
 				return identity.Standing{}, ctx.Err()
 			}, context.WithCancel, "unavailable",
 		},
 		{
-			"one that answers after the end", func(ctx context.Context, _ identity.UserID, _ identity.SessionID) (identity.Standing, error) {
+			"one that answers after the end", func(ctx context.Context, _ identity.UserID, _ identity.SessionID, _ identity.CompanyID) (identity.Standing, error) {
 				<-ctx.Done()
 				return member(), nil
 			}, context.WithCancel, "unavailable",
@@ -236,7 +237,7 @@ func TestADirectoryThatDoesNotAnswerInTimeIsUnavailable(t *testing.T) {
 			}, "unavailable",
 		},
 		{
-			"one that panics", func(context.Context, identity.UserID, identity.SessionID) (identity.Standing, error) { panic("boom") },
+			"one that panics", func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) { panic("boom") },
 			context.WithCancel, "internal",
 		},
 	}

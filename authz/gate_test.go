@@ -61,18 +61,18 @@ func claims(members string) string {
 }
 
 // directory is what the database says, as a function.
-type directory func(context.Context, identity.UserID, identity.SessionID) (identity.Standing, error)
+type directory func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error)
 
-func (d directory) Standing(ctx context.Context, u identity.UserID, s identity.SessionID) (identity.Standing, error) {
-	return d(ctx, u, s)
+func (d directory) Standing(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
+	return d(ctx, u, s, c)
 }
 
 func saying(s identity.Standing) directory {
-	return func(context.Context, identity.UserID, identity.SessionID) (identity.Standing, error) { return s, nil }
+	return func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) { return s, nil }
 }
 
 func failing(err error) directory {
-	return func(context.Context, identity.UserID, identity.SessionID) (identity.Standing, error) {
+	return func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) {
 		return identity.Standing{}, err
 	}
 }

@@ -41,13 +41,11 @@ func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now t
 		if c.Company.IsZero() {
 			return problem.CompanyMissing
 		}
-		if !r.skipCompany {
-			switch m, belongs := s.In(c.Company); {
-			case !belongs:
-				return problem.CompanyLeft
-			case m.Suspended:
-				return problem.CompanySuspended
-			}
+		if _, belongs := s.In(c.Company); !belongs && !r.skipCompany {
+			return problem.CompanyLeft
+		}
+		if s.Suspended {
+			return problem.CompanySuspended
 		}
 	}
 	if p.restricted && !r.hasRole(p, c, s) {
@@ -64,7 +62,7 @@ func (r rules) hasRole(p policy, c identity.Credential, s identity.Standing) boo
 		return slices.ContainsFunc(c.Roles, func(role string) bool { return slices.Contains(p.roles, role) })
 	}
 	m, belongs := s.In(c.Company)
-	if !belongs || m.Suspended && !r.skipCompany {
+	if !belongs || s.Suspended {
 		return false
 	}
 	return slices.Contains(p.roles, m.Role)

@@ -72,8 +72,8 @@ func TestEveryReasonOfEveryConfiguredRouteStartsAtZero(t *testing.T) {
 func TestChecksAreCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	var user authz.Directory = saying(member())
-	o := options(t, token.Rules{}, directory(func(ctx context.Context, u identity.UserID, s identity.SessionID) (identity.Standing, error) {
-		return user.Standing(ctx, u, s)
+	o := options(t, token.Rules{}, directory(func(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
+		return user.Standing(ctx, u, s, c)
 	}))
 	o.Registerer = registry
 	s := inProcess(t, o)
@@ -222,8 +222,8 @@ func TestNoLogHoldsATokenOrAnEmail(t *testing.T) {
 func TestAFloodOfFailuresIsToldInAFewLines(t *testing.T) {
 	var user authz.Directory = failing(errors.New("down"))
 	log, logger := jsonLog(slog.LevelInfo)
-	o := options(t, token.Rules{}, directory(func(ctx context.Context, u identity.UserID, s identity.SessionID) (identity.Standing, error) {
-		return user.Standing(ctx, u, s)
+	o := options(t, token.Rules{}, directory(func(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
+		return user.Standing(ctx, u, s, c)
 	}))
 	clock := now
 	o.Logger, o.Clock = logger, func() time.Time { return clock }

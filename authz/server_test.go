@@ -48,8 +48,8 @@ func served(t *testing.T, o authz.Options) *grpc.ClientConn {
 func TestTheServiceAnswersOverGRPC(t *testing.T) {
 	var standing authz.Directory = saying(member())
 	client := authv3.NewAuthorizationClient(served(t, options(t, token.Rules{}, directory(
-		func(ctx context.Context, u identity.UserID, s identity.SessionID) (identity.Standing, error) {
-			return standing.Standing(ctx, u, s)
+		func(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
+			return standing.Standing(ctx, u, s, c)
 		}))))
 	cases := []struct {
 		name string
@@ -94,8 +94,8 @@ func TestTheServerRefusesWhatEnvoyNeverSends(t *testing.T) {
 func TestReadyComesWithTheFirstAnswerAndStays(t *testing.T) {
 	var standing authz.Directory = failing(errors.New("down"))
 	g := newGate(t, options(t, token.Rules{}, directory(
-		func(ctx context.Context, u identity.UserID, s identity.SessionID) (identity.Standing, error) {
-			return standing.Standing(ctx, u, s)
+		func(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
+			return standing.Standing(ctx, u, s, c)
 		})))
 	var r registrar
 	g.Register(&r)

@@ -96,7 +96,7 @@ var table = []row{
 	{name: "22-revoked-legacy", claims: inCo, gate: func(o *authz.Options) { o.LegacyTokensUntil = now }, want: "token_revoked"},
 	{name: "23-company-missing", claims: claims(""), want: "company_missing"},
 	{name: "24-company-left", claims: inCo, user: with(func(s *identity.Standing) { s.Memberships = s.Memberships[1:] }), want: "company_left"},
-	{name: "25-company-suspended", claims: inCo, user: with(func(s *identity.Standing) { s.Memberships[0].Suspended = true }), want: "company_suspended"},
+	{name: "25-company-suspended", claims: inCo, user: with(func(s *identity.Standing) { s.Suspended = true }), want: "company_suspended"},
 	{name: "26-role-insufficient", claims: inCo, edits: []edit{extension("roles", "admin, owner")}, want: "role_insufficient"},
 	{name: "27-unavailable", claims: inCo, user: failing(errors.New("connection refused")), want: "unavailable"},
 	{name: "28-internal", claims: inCo, user: directory(nil), want: "internal"},

@@ -32,6 +32,9 @@ type Standing struct {
 	Email            string
 	TokensValidAfter time.Time // zero: never set
 	Session          Session   // of the session that was asked for
+	// Suspended is of the company that was asked about, whether or not the user
+	// belongs to it.
+	Suspended bool
 	// Memberships lists every company the user belongs to; its current one, if
 	// any, comes first.
 	Memberships []Membership

@@ -34,7 +34,7 @@ func TestRequestsAfterARestartAllSucceed(t *testing.T) {
 		var wait sync.WaitGroup
 		for range 8 {
 			wait.Go(func() {
-				_, err := store.Standing(testContext(t), userID(1), identity.SessionID{})
+				_, err := store.Standing(testContext(t), userID(1), identity.SessionID{}, identity.CompanyID{})
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, err)
@@ -103,7 +103,7 @@ func TestEndedConnectionsCostNoRequest(t *testing.T) {
 	db.addUser(userID(1), "ada@example.com", companyID(1))
 	store := db.open(postgres.Options{MaxConns: 4, AppName: "to be ended"})
 	for name, work := range map[string]func(context.Context) error{
-		"standing":     func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1)); return err },
+		"standing":     func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{}); return err },
 		"record login": func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
@@ -128,7 +128,7 @@ func TestAFrozenConnectionEndsWithItsContext(t *testing.T) {
 	proxy := newProxy(t, db.url)
 	store := db.open(postgres.Options{URL: proxy.url, MaxConns: 2})
 	work := map[string]func(context.Context) error{
-		"standing": func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1)); return err },
+		"standing": func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{}); return err },
 		"account":  func(ctx context.Context) error { _, err := store.AccountByEmail(ctx, "ada@example.com"); return err },
 		"login":    func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
 		"join": func(ctx context.Context) error {
@@ -186,7 +186,7 @@ func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
 		cancel()
 	}
 	// Reading is never held up by it.
-	if _, err := store.Standing(testContext(t), userID(1), sessionID(1)); err != nil {
+	if _, err := store.Standing(testContext(t), userID(1), sessionID(1), identity.CompanyID{}); err != nil {
 		t.Error(err)
 	}
 	db.exec(`ROLLBACK`)

@@ -99,7 +99,7 @@ func (j *join) lock(ctx context.Context) error {
 		return fmt.Errorf("locking the user: %w", err)
 	}
 	if !missing {
-		if j.standing, err = standing(ctx, j.tx, j.request.User, j.request.Session); err != nil {
+		if j.standing, err = standing(ctx, j.tx, j.request.User, j.request.Session, identity.CompanyID{}); err != nil {
 			return err
 		}
 	}

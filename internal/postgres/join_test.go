@@ -164,7 +164,7 @@ func TestJoin(t *testing.T) {
 			if want := result.User.Company.String() + " " + result.User.Role + " f"; row != want {
 				t.Errorf("the row is %s, want %s", row, want)
 			}
-			standing, err := store.Standing(testContext(t), userID(1), identity.SessionID{})
+			standing, err := store.Standing(testContext(t), userID(1), identity.SessionID{}, identity.CompanyID{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +187,7 @@ func TestJoinIsAdmittedByTheStandingUnderTheLock(t *testing.T) {
 	db.addUser(userID(1), "ada@example.com", companyID(1))
 	db.exec(`INSERT INTO sessions (id, user_id, auth_time, not_after) VALUES ($1, $2, now(), now() + interval '1 day')`,
 		sessionID(1).String(), userID(1).String())
-	want, err := store.Standing(testContext(t), userID(1), sessionID(1))
+	want, err := store.Standing(testContext(t), userID(1), sessionID(1), identity.CompanyID{})
 	if err != nil || !want.Session.Exists {
 		t.Fatal(want, err)
 	}
@@ -251,7 +251,7 @@ func TestJoinsOfOneUserRacedEndInOneOfTheCompanies(t *testing.T) {
 		})
 	}
 	all.Wait()
-	standing, err := store.Standing(testContext(t), userID(1), identity.SessionID{})
+	standing, err := store.Standing(testContext(t), userID(1), identity.SessionID{}, identity.CompanyID{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/postgres"
 )
 
@@ -134,7 +135,7 @@ func TestMigrateAdoptsWhatDiffersHarmlessly(t *testing.T) {
 			if got, err := store.FindUser(testContext(t), "NEW@example.com"); err != nil || got != made {
 				t.Errorf("FindUser = %+v, %v, want %+v", got, err, made)
 			}
-			if s, err := store.Standing(testContext(t), made.ID, sessionID(1)); err != nil || len(s.Memberships) != 1 || !s.Active {
+			if s, err := store.Standing(testContext(t), made.ID, sessionID(1), identity.CompanyID{}); err != nil || len(s.Memberships) != 1 || !s.Active {
 				t.Errorf("Standing = %+v, %v", s, err)
 			}
 			// The trigger must find its table whatever the caller's search_path is.

@@ -18,7 +18,8 @@ import (
 const standingSQL = `
 SELECT u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
        s.id IS NOT NULL, s.ended_at IS NOT NULL, s.valid_from, s.not_after,
-       m.companies, m.roles, m.suspended
+       m.companies, m.roles, m.suspended,
+       EXISTS (SELECT FROM companies c WHERE c.id = $3 AND c.is_active = false)
   FROM users u
   LEFT JOIN sessions s ON s.id = $2 AND s.user_id = u.id
  CROSS JOIN LATERAL (
@@ -35,28 +36,29 @@ SELECT u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
        ) m
  WHERE u.id = $1`
 
-// Standing says what the database says now of a user and of one of its sessions
-// (zero: none is asked for). A user that does not exist is the zero Standing and
-// no error; so a session of another user does not exist either.
-func (s *Store) Standing(ctx context.Context, user identity.UserID, session identity.SessionID) (identity.Standing, error) {
+// Standing says what the database says now of a user, of one of its sessions and
+// of the company that it acts for (zero: not asked about). A user that does not
+// exist is the zero Standing and no error; so a session of another user does not
+// exist either.
+func (s *Store) Standing(ctx context.Context, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error) {
 	var found identity.Standing
 	err := s.read(ctx, queryStanding, func(ctx context.Context) (err error) {
-		found, err = standing(ctx, s.pool, user, session)
+		found, err = standing(ctx, s.pool, user, session, company)
 		return err
 	})
 	return found, err
 }
 
-func standing(ctx context.Context, db querier, user identity.UserID, session identity.SessionID) (identity.Standing, error) {
+func standing(ctx context.Context, db querier, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error) {
 	found := identity.Standing{Exists: true}
 	var validAfter, validFrom, notAfter pgtype.Timestamptz
 	var companies []pgtype.UUID
 	var roles []string
 	var suspended []bool
-	err := db.QueryRow(ctx, standingSQL, uuidOrNull(user), uuidOrNull(session)).Scan(
+	err := db.QueryRow(ctx, standingSQL, uuidOrNull(user), uuidOrNull(session), uuidOrNull(company)).Scan(
 		&found.Active, &found.Email, &validAfter,
 		&found.Session.Exists, &found.Session.Ended, &validFrom, &notAfter,
-		&companies, &roles, &suspended)
+		&companies, &roles, &suspended, &found.Suspended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return identity.Standing{}, nil
 	}

@@ -38,6 +38,7 @@ func TestStanding(t *testing.T) {
 		name    string
 		setup   []string // $1 is the user, $2 the session
 		session bool
+		about   identity.CompanyID
 		want    identity.Standing
 	}{
 		{name: "a user that does not exist", want: identity.Standing{}},
@@ -78,8 +79,15 @@ func TestStanding(t *testing.T) {
 				`INSERT INTO users (id, is_active, company_id, role) VALUES ($1, true, 'cccccccc-0000-4000-8000-000000000008', 'user')`,
 				`INSERT INTO company_members (user_id, company_id) VALUES ($1, 'cccccccc-0000-4000-8000-000000000001')`,
 			},
-			want: identity.Standing{Exists: true, Active: true, Memberships: []identity.Membership{
+			about: companyID(8),
+			want: identity.Standing{Exists: true, Active: true, Suspended: true, Memberships: []identity.Membership{
 				{Company: companyID(8), Role: "user", Suspended: true}, member(1, "user")}},
+		},
+		{
+			name:  "a company that was asked about is suspended, whoever belongs to it",
+			setup: []string{`INSERT INTO users (id, is_active) VALUES ($1, true)`},
+			about: companyID(8),
+			want:  identity.Standing{Exists: true, Active: true, Suspended: true},
 		},
 		{
 			name:  "the nil UUID is no company",
@@ -158,7 +166,7 @@ func TestStanding(t *testing.T) {
 				asked = session
 			}
 			for how, s := range map[string]*postgres.Store{"prepared": store, "unprepared": unprepared} {
-				got, err := s.Standing(testContext(t), user, asked)
+				got, err := s.Standing(testContext(t), user, asked, c.about)
 				if err != nil {
 					t.Fatalf("%s: %v", how, err)
 				}
@@ -192,7 +200,7 @@ func TestPlainSQLThatMovesAUserTakesTheOldCompanyAway(t *testing.T) {
 			db.addMember(userID(1), companyID(1), "user")
 			db.addMember(userID(1), companyID(2), "editor")
 			db.exec(c.sql)
-			got, err := store.Standing(testContext(t), userID(1), identity.SessionID{})
+			got, err := store.Standing(testContext(t), userID(1), identity.SessionID{}, identity.CompanyID{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -60,7 +60,7 @@ func TestAFailedConnectionNamesNoPassword(t *testing.T) {
 		t.Fatalf("a database that is down at start is no error: %v", err)
 	}
 	defer store.Close()
-	_, err = store.Standing(testContext(t), userID(1), identity.SessionID{})
+	_, err = store.Standing(testContext(t), userID(1), identity.SessionID{}, identity.CompanyID{})
 	if err == nil || strings.Contains(err.Error(), "test-secret") || !strings.Contains(err.Error(), address) {
 		t.Errorf("err = %v, want the address and not the password", err)
 	}
@@ -149,7 +149,7 @@ func TestCollectorShowsEveryQueryBeforeItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.exec(`DROP TABLE company_members`)
-	if _, err := store.Standing(testContext(t), userID(1), sessionID(1)); err == nil {
+	if _, err := store.Standing(testContext(t), userID(1), sessionID(1), identity.CompanyID{}); err == nil {
 		t.Fatal("a store without its tables answers")
 	}
 	got := gather(t, registry)
