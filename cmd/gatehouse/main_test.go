@@ -31,6 +31,7 @@ func TestScript(t *testing.T) {
 	}
 	for _, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
 			url := postgrestest.New(t)
 			testscript.Run(t, testscript.Params{
 				Files: []string{script},

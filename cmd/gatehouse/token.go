@@ -113,6 +113,9 @@ func (in *invocation) grant(ctx context.Context, store *postgres.Store, name str
 	switch {
 	case member:
 		g.Roles = []string{cmp.Or(m.Role, defaultRole)}
+		if m.Suspended {
+			in.complain(fmt.Sprintf("company %s is suspended; strict routes will refuse the token", company))
+		}
 	case company.IsZero():
 		in.complain("the user has no company; strict routes will refuse the token")
 	default:
