@@ -83,7 +83,7 @@ func (h *Hasher) Floor() time.Duration {
 	return h.floor.at(time.Now())
 }
 
-// Calibrate measures one hash of the current scheme and one of bcrypt at the
+// Calibrate measures a hash of the current scheme and one of bcrypt at the
 // highest cost that the table holds (0: LegacyBcryptCost; more than the 14 that
 // are ever computed counts as 14), and sets the floor over the slower. Call it
 // before the first request; calling it again only ever raises the floor.
@@ -104,9 +104,12 @@ func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
 		name string
 		row  stored
 	}{{"current_ms", h.decoy}, {"bcrypt_ms", decoyBcrypt(highestBcryptCost)}} {
-		start := time.Now()
-		h.compute(sample.row, "calibration")
-		elapsed := time.Since(start)
+		// The faster of two: a process starts beside others that start, and
+		// what they take away must not stay in the floor.
+		_, elapsed := h.measure(sample.row, "calibration")
+		_, again := h.measure(sample.row, "calibration")
+		elapsed = min(elapsed, again)
+		h.floor.observe(sample.row, elapsed, time.Now())
 		if elapsed > slowHash {
 			level = slog.LevelWarn
 		}

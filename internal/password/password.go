@@ -192,8 +192,15 @@ func (p *Permit) Hash(password string) (string, error) {
 	return newArgon2id(password, h.argon2id).String(), nil
 }
 
-// compute is the one place where a stored hash costs time.
+// compute judges a password and lets the floor hear how long it took.
 func (h *Hasher) compute(row stored, password string) bool {
+	ok, elapsed := h.measure(row, password)
+	h.floor.observe(row, elapsed, time.Now())
+	return ok
+}
+
+// measure is the one place where a stored hash costs time.
+func (h *Hasher) measure(row stored, password string) (bool, time.Duration) {
 	if row.memoryKiB() > h.argon2id.MemoryKiB {
 		h.costly.Lock()
 		defer h.costly.Unlock()
@@ -202,8 +209,7 @@ func (h *Hasher) compute(row stored, password string) bool {
 	ok := row.matches(password)
 	elapsed := time.Since(start)
 	h.metrics.observe(row.scheme(), elapsed)
-	h.floor.observe(row, elapsed, time.Now())
-	return ok
+	return ok, elapsed
 }
 
 // outdated reports that a new hash would be stronger than row. An argon2id row
