@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/devstack"
 	"github.com/atenex/gatehouse/internal/postgres"
 )
 
@@ -187,9 +186,8 @@ func isHealth(body []byte) bool {
 	return json.Unmarshal(body, &health) == nil && health.Status == "healthy" && health.Checks["database_connection"] != nil
 }
 
-// askGRPC asks authz by the gRPC health protocol. One question with an empty
-// message is plain HTTP/2, and needs no gRPC client with its back-off and its
-// errors that do not tell a refused connection from another fault.
+// askGRPC asks authz by the gRPC health protocol. The connection before it tells
+// an address on which nobody listens, which gRPC's errors do not.
 func askGRPC(ctx context.Context, a config.Address) error {
 	if !a.IsUnix() && a.Port == 0 {
 		return errNobody
@@ -198,39 +196,11 @@ func askGRPC(ctx context.Context, a config.Address) error {
 	if !a.IsUnix() {
 		network, target = "tcp", dialable(a)
 	}
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		Protocols:         new(http.Protocols),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, target)
-		},
-	}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	// One message: not compressed, of no bytes, which is the service "".
-	message := make([]byte, 5)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://authz/grpc.health.v1.Health/Check", bytes.NewReader(message))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/grpc")
-	req.Header.Set("Te", "trailers")
-	res, err := (&http.Client{Transport: transport}).Do(req)
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, target)
 	if err != nil {
 		return nobody(err)
 	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
-	if err != nil {
-		return err
-	}
-	// An answer without a message has its status in the header.
-	status := cmp.Or(res.Trailer.Get("Grpc-Status"), res.Header.Get("Grpc-Status"))
-	switch {
-	case status != "0":
-		return fmt.Errorf("the gRPC health check answers HTTP %d, gRPC status %q", res.StatusCode, status)
-	case !bytes.Equal(body, []byte{0, 0, 0, 0, 2, 0x08, 1}): // field 1, SERVING
-		return errors.New("authz says that it is not serving")
-	}
-	return nil
+	_ = conn.Close()
+	return devstack.GRPCHealth(ctx, dialable(a))
 }

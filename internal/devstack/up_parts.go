@@ -33,7 +33,7 @@ func (s *stack) services(ctx context.Context) error {
 		if err := s.healthy(ctx, "authz", httpOK(asURL(authz["authz_ops"])+"/readyz")); err != nil {
 			return err
 		}
-		return s.healthy(ctx, "authz", serving(authz["authz_grpc"]))
+		return s.healthy(ctx, "authz", func(ctx context.Context) error { return GRPCHealth(ctx, authz["authz_grpc"]) })
 	})
 	side.Go(func() (err error) {
 		login, err = s.service(ctx, "login", s.Login, "login", "login_ops")
@@ -243,27 +243,26 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// serving asks the health service of a gRPC server.
-func serving(address string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		target := address
-		if !strings.HasPrefix(address, "unix://") {
-			target = "passthrough:///" + loopback(address)
-		}
-		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		answer, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-		if err != nil {
-			return err
-		}
-		if answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-			return fmt.Errorf("its gRPC health is %s", answer.GetStatus())
-		}
-		return nil
+// GRPCHealth asks the server at host:port or unix:///path by the gRPC health
+// protocol. nil: it says SERVING.
+func GRPCHealth(ctx context.Context, address string) error {
+	target := address
+	if !strings.HasPrefix(address, "unix://") {
+		target = "passthrough:///" + loopback(address)
 	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	answer, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		return err
+	}
+	if answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		return fmt.Errorf("its gRPC health is %s", answer.GetStatus())
+	}
+	return nil
 }
 
 // asURL makes a URL of an address that came without a scheme.
