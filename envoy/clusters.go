@@ -1,0 +1,185 @@
+package envoy
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
+	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// upstreamIdle is shorter than the keep-alive of the servers that we know to
+// stand behind the gate (uvicorn: 5 s), so that it is we who close: a request
+// sent into a connection that the other side is closing is a 502.
+const upstreamIdle = 4 * time.Second
+
+func clusters(t Table, s Settings) ([]*clusterv3.Cluster, error) {
+	authz, err := authzCluster(s)
+	if err != nil {
+		return nil, err
+	}
+	out := []*clusterv3.Cluster{authz}
+	for _, name := range slices.Sorted(maps.Keys(t.Upstreams)) {
+		if target, ok := s.upstreamURL(name, t.Upstreams[name]); ok {
+			out = append(out, upstreamCluster(name, target, s))
+		}
+	}
+	return append(out, &clusterv3.Cluster{
+		Name:                 clusterNowhere,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       span(time.Second),
+		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: clusterNowhere},
+	}), nil
+}
+
+// authzCluster is every replica of authz. One that dies is out within a second
+// and back within half a second of its return; with all of them out, Envoy says
+// so at once instead of trying its luck.
+func authzCluster(s Settings) (*clusterv3.Cluster, error) {
+	address, err := parseAuthz(s.Authz)
+	if err != nil {
+		return nil, err
+	}
+	c := discovered(clusterAuthz, address)
+	c.ConnectTimeout = span(time.Second)
+	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	c.IgnoreHealthOnHostRemoval = true
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: percent(0)}
+	c.CircuitBreakers = breakers(1024, 8192, 8192)
+	c.HealthChecks = []*corev3.HealthCheck{{
+		Timeout:               span(time.Second),
+		Interval:              span(time.Second),
+		NoTrafficInterval:     span(time.Second),
+		UnhealthyInterval:     span(500 * time.Millisecond),
+		UnhealthyEdgeInterval: span(500 * time.Millisecond),
+		UnhealthyThreshold:    u32(2),
+		HealthyThreshold:      u32(1),
+		HealthChecker:         &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{Authority: clusterAuthz}},
+	}}
+	c.TypedExtensionProtocolOptions = protocol(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+						MaxConcurrentStreams: u32(1000),
+						// A peer that is gone without a word is found within 35 s.
+						// authz's keepalive policy must allow a ping every 30 s.
+						ConnectionKeepalive: &corev3.KeepaliveSettings{
+							Interval: span(30 * time.Second), Timeout: span(5 * time.Second),
+						},
+					},
+				},
+			},
+		},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(300 * time.Second)},
+	})
+	return c, nil
+}
+
+func upstreamCluster(name string, target upstreamURL, s Settings) *clusterv3.Cluster {
+	c := discovered(name, target.address())
+	c.ConnectTimeout = span(s.ConnectTimeout)
+	if name == upstreamLogin {
+		// Our own service, with limits of its own: a small figure for the
+		// services behind the gate must not lock people out.
+		c.CircuitBreakers = breakers(1024, 1024, 1024)
+	} else {
+		// As many may wait for a connection as may have one. With one request
+		// to a connection, a bound on requests would only be a second figure.
+		n := s.MaxConnections
+		c.CircuitBreakers = breakers(n, n, 1<<20)
+	}
+	c.TypedExtensionProtocolOptions = protocol(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
+	})
+	if target.tls {
+		c.TransportSocket = &corev3.TransportSocket{
+			Name:       "envoy.transport_sockets.tls",
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(verifiedTLS(target, s.CAFile))},
+		}
+	}
+	return c
+}
+
+// discovered is a cluster whose members are the addresses of one name, looked
+// up again and again; or a socket in the file system.
+func discovered(name string, address *corev3.Address) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:                          name,
+		PerConnectionBufferLimitBytes: u32(bufferLimit),
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: name,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{
+				LbEndpoints: []*endpointv3.LbEndpoint{{
+					HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}},
+				}},
+			}},
+		},
+	}
+	if address.GetPipe() == nil {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name: "envoy.cluster.dns",
+			TypedConfig: pack(&dnsv3.DnsCluster{
+				// An IPv6 address that a container cannot reach would be every second try.
+				DnsLookupFamily: commondnsv3.DnsLookupFamily_V4_PREFERRED,
+				DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{
+					BaseInterval: span(500 * time.Millisecond), MaxInterval: span(5 * time.Second),
+				},
+			}),
+		}}
+	}
+	return c
+}
+
+func breakers(connections, pending, requests uint32) *clusterv3.CircuitBreakers {
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		Priority:           corev3.RoutingPriority_DEFAULT,
+		MaxConnections:     u32(connections),
+		MaxPendingRequests: u32(pending),
+		MaxRequests:        u32(requests),
+		TrackRemaining:     true,
+	}}}
+}
+
+func protocol(o *httpv3.HttpProtocolOptions) map[string]*anypb.Any {
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(o)}
+}
+
+// verifiedTLS checks the upstream's certificate against the CA bundle and its
+// names against the host of the URL. An unverified https is a plain http that
+// looks safe.
+func verifiedTLS(target upstreamURL, caFile string) *tlsv3.UpstreamTlsContext {
+	check := &tlsv3.CertificateValidationContext{
+		TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: caFile}},
+	}
+	san := &tlsv3.SubjectAltNameMatcher{
+		SanType: tlsv3.SubjectAltNameMatcher_DNS,
+		Matcher: exactly(target.host),
+	}
+	c := &tlsv3.UpstreamTlsContext{Sni: target.host}
+	if target.isIP() {
+		san.SanType = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+		c.Sni = "" // RFC 6066 section 3: names only
+	}
+	check.MatchTypedSubjectAltNames = []*tlsv3.SubjectAltNameMatcher{san}
+	c.CommonTlsContext = &tlsv3.CommonTlsContext{
+		AlpnProtocols:         []string{"http/1.1"},
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check},
+	}
+	return c
+}

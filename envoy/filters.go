@@ -1,0 +1,184 @@
+package envoy
+
+import (
+	"time"
+
+	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Names of the filters that routes configure; Envoy finds a route's
+// configuration by the name that the filter has in the chain.
+const (
+	filterCORS      = "envoy.filters.http.cors"
+	filterRateLimit = "envoy.filters.http.local_ratelimit"
+	filterFault     = "envoy.filters.http.fault"
+	filterAuthz     = "envoy.filters.http.ext_authz"
+	filterRBAC      = "envoy.filters.http.rbac"
+)
+
+// What authz says about a request travels as dynamic metadata in the namespace
+// of the filter that asked. Only that filter writes there: the chain holds
+// nothing that turns a client's bytes into metadata.
+const (
+	metadataNamespace = filterAuthz
+	metadataOutcome   = "outcome"
+	outcomeAllow      = "allow"
+)
+
+// authzTimeout bounds one decision. authz gives itself less, so that its own
+// answer, which says more, arrives first.
+const authzTimeout = 2 * time.Second
+
+// httpFilters is the chain. The first filter sees a request first and its
+// answer last, so each stands in front of everything whose answers it must
+// still touch: X-Process-Time before all, CORS before all that may refuse, the
+// rate limit before work is spent on the guess, fixed answers before a check
+// that they do not need, and the mark of authz right before the upstream.
+func httpFilters() []*managerv3.HttpFilter {
+	filter := func(name string, m proto.Message) *managerv3.HttpFilter {
+		return &managerv3.HttpFilter{Name: name, ConfigType: &managerv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
+	}
+	return []*managerv3.HttpFilter{
+		filter("gatehouse.answers", answerMutations()),
+		filter(filterCORS, &corsv3.Cors{}),
+		filter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "edge"}),
+		filter(filterFault, &faultv3.HTTPFault{}),
+		filter(filterAuthz, authorization()),
+		filter(filterRBAC, markDemanded()),
+		filter("envoy.filters.http.router", &routerv3.Router{
+			SuppressEnvoyHeaders: true,
+			UpstreamHttpFilters: []*managerv3.HttpFilter{
+				filter("gatehouse.upstream-answers", upstreamAnswerMutations()),
+				filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}),
+			},
+		}),
+	}
+}
+
+// varyMissing yields Origin where the answer does not vary by it yet. CORS
+// itself never writes Vary, and a cache would give one origin's answer to
+// another.
+const varyMissing = `%CEL("vary" in response.headers && response.headers["vary"].matches("(?i)(^|.*[ ,])(origin|[*])([ ,].*|$)") ? "" : "Origin")%`
+
+func answerMutations() *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Mutations: &mutationv3.Mutations{
+		ResponseMutations: []*rulesv3.HeaderMutation{
+			{Action: &rulesv3.HeaderMutation_Append{Append: setHeader("x-process-time", "%DURATION%ms")}},
+			{Action: &rulesv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+				Header:       &corev3.HeaderValue{Key: "vary", Value: varyMissing},
+				AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
+			}}},
+		},
+	}}
+}
+
+// upstreamAnswerMutations take away what an upstream says about origins, before
+// the CORS filter says it: two answers to one question, or one for an origin
+// that is not allowed here. They stand between the router and the upstream; in
+// the chain itself they would take the headers off preflights too, which the
+// CORS filter answers and every later filter still sees.
+func upstreamAnswerMutations() *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Mutations: &mutationv3.Mutations{
+		ResponseMutations: []*rulesv3.HeaderMutation{
+			{Action: &rulesv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &rulesv3.HeaderMutation_RemoveOnMatch{
+				KeyMatcher: startingWith("access-control-")}}},
+			{Action: &rulesv3.HeaderMutation_Remove{Remove: "keep-alive"}},
+			{Action: &rulesv3.HeaderMutation_Remove{Remove: "proxy-connection"}},
+			{Action: &rulesv3.HeaderMutation_Remove{Remove: "trailer"}},
+		},
+	}}
+}
+
+// authorization asks authz about every request whose route does not say
+// otherwise. Everything that is not an answer is a 503.
+func authorization() *authzv3.ExtAuthz {
+	return &authzv3.ExtAuthz{
+		TransportApiVersion: corev3.ApiVersion_V3,
+		StatPrefix:          "gatehouse",
+		FailureModeAllow:    false,
+		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		ClearRouteCache:     false, // a header from authz must not choose another route
+		ValidateMutations:   true,
+		// authz may write the identity and nothing else, were it taken over.
+		DecoderHeaderMutationRules: &rulesv3.HeaderMutationRules{
+			DisallowAll:     yes(),
+			AllowExpression: regex("x-user-id|x-company-id|x-user-email"),
+			DisallowIsError: yes(),
+		},
+		AllowedHeaders: &matcherv3.ListStringMatcher{Patterns: []*matcherv3.StringMatcher{
+			exactly("authorization"),
+			exactly("x-request-id"),
+			exactly("traceparent"),
+			exactly("tracestate"),
+		}},
+		// No with_request_body: it would buffer uploads and answer 413.
+		EnableDynamicMetadataIngestion: yes(),
+		EmitFilterStateStats:           true,
+		ChargeClusterResponseStats:     no(), // a 401 is no fault of the upstream
+		MaxDeniedResponseBodyBytes:     4096,
+		Services: &authzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: clusterAuthz,
+				Authority:   clusterAuthz,
+			}},
+			Timeout: span(authzTimeout),
+			RetryPolicy: &corev3.RetryPolicy{
+				// Only where authz cannot have decided yet.
+				RetryOn:    "connect-failure,refused-stream,reset-before-request,unavailable",
+				NumRetries: u32(1),
+				RetryBackOff: &corev3.BackoffStrategy{
+					BaseInterval: span(20 * time.Millisecond),
+					// Envoy takes this for the time-out of a single try too: any
+					// less, and a slow decision is cut off before its time.
+					MaxInterval: span(authzTimeout),
+				},
+			},
+		}},
+	}
+}
+
+// markDemanded lets nothing through that authz has not marked as allowed. To
+// ext_authz an empty answer is an allow, and so is one from a server that is
+// not ours; a filter that was switched off by mistake asks nobody at all.
+func markDemanded() *rbacv3.RBAC {
+	return &rbacv3.RBAC{
+		Rules: &rbacconfigv3.RBAC{
+			Action: rbacconfigv3.RBAC_ALLOW,
+			Policies: map[string]*rbacconfigv3.Policy{
+				"marked-allow-by-authz": {
+					Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}},
+					Principals: []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_SourcedMetadata{
+						SourcedMetadata: &rbacconfigv3.SourcedMetadata{
+							MetadataMatcher: metadata(metadataNamespace, metadataOutcome, exactly(outcomeAllow)),
+							MetadataSource:  rbacconfigv3.MetadataSource_DYNAMIC,
+						},
+					}}},
+				},
+			},
+		},
+	}
+}
+
+func metadata(namespace, key string, value *matcherv3.StringMatcher) *matcherv3.MetadataMatcher {
+	return &matcherv3.MetadataMatcher{
+		Filter: namespace,
+		Path: []*matcherv3.MetadataMatcher_PathSegment{{
+			Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key},
+		}},
+		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: value}},
+	}
+}

@@ -1,0 +1,240 @@
+package envoy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// routeConfiguration turns the table into Envoy's routes. Envoy takes the first
+// route that matches, so the order here is the law: foreign preflights, then
+// every path from the most to the least specific with its 405, then the 404.
+func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error) {
+	cors, err := corsPolicy(s)
+	if err != nil {
+		return nil, err
+	}
+	routes := []*routev3.Route{
+		foreignPreflight(),
+		// CONNECT has no path and would meet no route at all. It is refused as an
+		// upgrade before this answer is made; localReplies turns that into the same.
+		fixed("connect", &routev3.RouteMatch{
+			PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}},
+		}, Answer{Status: 404, Detail: "Not Found"}),
+	}
+	for _, family := range families(t.Routes) {
+		rendered, err := family.render(t, s)
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, rendered...)
+	}
+	routes = append(routes, fixed("not-found", &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+	}, Answer{Status: 404, Detail: "Not Found"}))
+
+	return &routev3.RouteConfiguration{
+		Name: "edge",
+		RequestHeadersToAdd: []*corev3.HeaderValueOption{
+			setHeader("x-forwarded-host", "%REQ(:AUTHORITY)%"),
+		},
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name:    "gate",
+			Domains: []string{"*"},
+			Routes:  routes,
+			TypedPerFilterConfig: map[string]*anypb.Any{
+				filterCORS: cors,
+				// What a route does not say is strict.
+				filterAuthz: pack(checked(map[string]string{"auth_mode": Strict.String()})),
+			},
+		}},
+	}, nil
+}
+
+// family is the routes of one match, which share a 405.
+type family struct {
+	match  Match
+	routes []Route
+}
+
+func families(routes []Route) []family {
+	sorted := slices.Clone(routes)
+	slices.SortStableFunc(sorted, func(a, b Route) int { return compareMatches(a.Match, b.Match) })
+	var out []family
+	for _, r := range sorted {
+		if n := len(out); n > 0 && out[n-1].match == r.Match {
+			out[n-1].routes = append(out[n-1].routes, r)
+			continue
+		}
+		out = append(out, family{match: r.Match, routes: []Route{r}})
+	}
+	return out
+}
+
+func (f family) render(t Table, s Settings) ([]*routev3.Route, error) {
+	var out []*routev3.Route
+	var allowed []string
+	for _, r := range f.routes {
+		if r.Answer != nil {
+			return []*routev3.Route{fixed(r.Name, f.match.envoy(), *r.Answer)}, nil
+		}
+		allowed = append(allowed, r.Methods...)
+		rendered, err := forwarding(t, s, r)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rendered...)
+	}
+	slices.SortFunc(allowed, func(a, b string) int {
+		return slices.Index(tableMethods, a) - slices.Index(tableMethods, b)
+	})
+	refusal := fixed(f.routes[0].Name+"-other-methods", f.match.envoy(), Answer{Status: 405, Detail: "Method Not Allowed"})
+	refusal.ResponseHeadersToAdd = []*corev3.HeaderValueOption{setHeader("allow", strings.Join(allowed, ", "))}
+	return append(out, refusal), nil
+}
+
+// forwarding renders a route of the table that leads to an upstream.
+func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
+	upstream := t.Upstreams[r.Upstream]
+	target, ok := s.upstreamURL(r.Upstream, upstream)
+	match := func() *routev3.RouteMatch {
+		m := r.Match.envoy()
+		m.Headers = []*routev3.HeaderMatcher{header(":method", oneOf(r.Methods))}
+		return m
+	}
+	if !ok {
+		if upstream.Unset == nil {
+			return nil, fmt.Errorf("route %q: no URL is set for %s", r.Name, r.Upstream)
+		}
+		return []*routev3.Route{fixed(r.Name, match(), *upstream.Unset)}, nil
+	}
+
+	build := func(name string, m *routev3.RouteMatch) (*routev3.Route, *routev3.RouteAction) {
+		action := &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Upstream},
+			// The client's own Host travels as X-Forwarded-Host.
+			HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: target.authority},
+			Timeout:              span(0),
+		}
+		if target.basePath != "" {
+			action.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
+				Pattern:      regex("^/"),
+				Substitution: strings.ReplaceAll(target.basePath, `\`, `\\`) + "/",
+			}
+		}
+		route := &routev3.Route{
+			Name:                 name,
+			Match:                m,
+			Action:               &routev3.Route_Route{Route: action},
+			TypedPerFilterConfig: guard(r, s),
+		}
+		if !upstream.Authorization && !s.ForwardAuthorization {
+			// In the router, after authz has read it.
+			route.RequestHeadersToRemove = []string{"authorization"}
+		}
+		return route, action
+	}
+
+	route, action := build(r.Name, match())
+	eff := t.timeouts(r, s)
+	if eff.Total > 0 {
+		action.Timeout = span(eff.Total)
+		// Total counts from the end of the request; a client that never ends
+		// it must not hold the exchange for longer than the stream may idle.
+		action.IdleTimeout = span(eff.Total + eff.Total/3)
+	}
+	if eff.Idle > 0 {
+		// No retry_on, so nothing is retried and nothing buffered for it; the
+		// policy is where Envoy keeps the time-out that counts bytes.
+		action.RetryPolicy = &routev3.RetryPolicy{PerTryIdleTimeout: span(eff.Idle)}
+	}
+	if !r.WebSocket {
+		return []*routev3.Route{route}, nil
+	}
+
+	// A WebSocket may be silent for longer than an answer may be late, so it has
+	// a route of its own that differs in nothing but its clocks. Envoy has taken
+	// the Upgrade header off everything that is not an upgrade by the time it
+	// looks for a route.
+	m := r.Match.envoy()
+	m.Headers = []*routev3.HeaderMatcher{
+		header(":method", exactly("GET")),
+		header("upgrade", &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "websocket"}, IgnoreCase: true,
+		}),
+	}
+	socket, action := build(r.Name+"-websocket", m)
+	action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket", Enabled: yes()}}
+	return []*routev3.Route{socket, route}, nil
+}
+
+// foreignPreflight catches what the CORS filter leaves: the preflights of
+// origins that are not allowed. They are answered here, without a word about
+// methods, headers or origins, rather than sent on to be judged as requests.
+func foreignPreflight() *routev3.Route {
+	present := func(name string) *routev3.HeaderMatcher {
+		return &routev3.HeaderMatcher{
+			Name:                 name,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+		}
+	}
+	return fixed("preflight", &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+		Headers: []*routev3.HeaderMatcher{
+			header(":method", exactly("OPTIONS")),
+			present("origin"),
+			present("access-control-request-method"),
+		},
+	}, Answer{Status: 403, Detail: "Origin is not allowed."})
+}
+
+// fixed is an answer of Envoy itself. It is made by the fault filter, because
+// the CORS filter passes over direct responses. Should that filter ever be gone,
+// authorisation is still on and the cluster behind has no members.
+func fixed(name string, match *routev3.RouteMatch, a Answer) *routev3.Route {
+	return &routev3.Route{
+		Name:  name,
+		Match: match,
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterNowhere},
+		}},
+		TypedPerFilterConfig: map[string]*anypb.Any{filterFault: pack(abort(a))},
+		// The words of the answer, which localReplies looks up; the fault filter
+		// has some of its own before Envoy 1.40.
+		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			answerNamespace: {Fields: map[string]*structpb.Value{answerBody: structpb.NewStringValue(detailBody(a.Detail))}},
+		}},
+	}
+}
+
+// envoy is the path part of a route match.
+func (m Match) envoy() *routev3.RouteMatch {
+	switch {
+	case m.Path != "":
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: m.Path}}
+	case m.Template != "":
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: regex(m.regexp())}}
+	default:
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Prefix}}
+	}
+}
+
+func header(name string, value *matcherv3.StringMatcher) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: value},
+	}
+}
+
+func oneOf(words []string) *matcherv3.StringMatcher {
+	if len(words) == 1 {
+		return exactly(words[0])
+	}
+	return matching(strings.Join(words, "|"))
+}

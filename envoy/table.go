@@ -1,0 +1,118 @@
+package envoy
+
+import (
+	"fmt"
+	"time"
+)
+
+// Mode says what a request must prove before it reaches an upstream. The zero
+// value is the strictest.
+type Mode uint8
+
+const (
+	Strict  Mode = iota // a verified user that acts for a company
+	Initial             // a verified user, with or without a company
+	None                // nothing: the upstream is on its own
+)
+
+var modeNames = [...]string{Strict: "strict", Initial: "initial", None: "none"}
+
+// String is the word used in tables and in the auth_mode context extension.
+// A value that is no mode reads as strict.
+func (m Mode) String() string {
+	if int(m) < len(modeNames) {
+		return modeNames[m]
+	}
+	return modeNames[Strict]
+}
+
+// UnmarshalText accepts the three words and nothing else: a misspelt mode in a
+// table is an error at the desk and not a surprise on the wire.
+func (m *Mode) UnmarshalText(text []byte) error {
+	for mode, name := range modeNames {
+		if string(text) == name {
+			*m = Mode(mode)
+			return nil
+		}
+	}
+	return fmt.Errorf("mode %q: want strict, initial or none", text)
+}
+
+// Table is what an operator can change: the services behind the gate and the
+// paths that lead to them. A path that no route names is answered 404, a path
+// that is named with another method 405.
+type Table struct {
+	Upstreams map[string]Upstream
+	Routes    []Route
+}
+
+// Upstream is one service behind the gate.
+type Upstream struct {
+	// URL is where the service is, http or https, with an optional base path.
+	// It must be empty for the four services that Settings place: ingest,
+	// query, login and auth.
+	URL string
+	// Authorization says whether the client's Authorization header is passed on.
+	Authorization bool
+	Timeouts      Timeouts
+	// Unset is what the routes to this upstream answer when Settings name no URL
+	// for it; nil: the URL is required.
+	Unset *Answer
+}
+
+// Timeouts of an exchange with an upstream. The zero value stands for
+// Settings.UpstreamTimeout between bytes and no limit on the whole.
+type Timeouts struct {
+	// Idle bounds the wait for the first byte of the answer and every pause in
+	// which no byte moves in either direction. It never cuts an upload or a
+	// stream that moves.
+	Idle time.Duration
+	// Total bounds the answer from the end of the request to its last byte. It
+	// does cut streams, so it is for services that only give short answers.
+	Total time.Duration
+}
+
+// Answer is a fixed reply of Envoy itself, sent as {"detail": Detail}.
+type Answer struct {
+	Status uint32 // 400 to 599
+	Detail string
+}
+
+// Route leads one path, or one family of paths, to an upstream or to a fixed
+// answer. More specific matches win over less specific ones whatever their
+// order: exact paths, then templates, then the longest prefix.
+type Route struct {
+	// Name is the label of this route in metrics and logs.
+	Name  string
+	Match Match
+	// Methods are the methods that exist here; any other one is a 405.
+	Methods []string
+	Mode    Mode
+	// Roles, if any, is the set of which the user must have one.
+	Roles    []string
+	Upstream string
+	Timeouts Timeouts // a field that is zero is inherited from the upstream
+	// RateLimit puts the route under Settings.LoginRate.
+	RateLimit bool
+	// WebSocket lets GET requests of this route be upgraded.
+	WebSocket bool
+	// Answer is given instead of going to an upstream, whatever the method.
+	// Methods, mode and the rest do not apply then.
+	Answer *Answer
+}
+
+// timeouts of a route: its own, else its upstream's, else the settings'.
+func (t Table) timeouts(r Route, s Settings) Timeouts {
+	up := t.Upstreams[r.Upstream].Timeouts
+	eff := Timeouts{Idle: r.Timeouts.Idle, Total: r.Timeouts.Total}
+	if eff.Total == 0 {
+		eff.Total = up.Total
+	}
+	if eff.Idle == 0 {
+		eff.Idle = up.Idle
+	}
+	if eff.Idle == 0 && eff.Total == 0 {
+		eff.Idle = s.UpstreamTimeout
+	}
+	return eff
+}

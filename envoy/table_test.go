@@ -1,0 +1,160 @@
+package envoy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/atenex/gatehouse/envoy"
+)
+
+func TestATableIsReadStrictly(t *testing.T) {
+	t.Parallel()
+	// The smallest table that is right, of which each case spoils one thing.
+	const good = `
+upstreams:
+  ingest: {}
+  login: { authorization: true }
+  other: { url: "http://other:80/base" }
+routes:
+  - { name: a, prefix: /a, methods: [GET], mode: strict, upstream: ingest }
+  - { name: b, path: /b, methods: [POST], mode: none, upstream: login }
+`
+	if _, err := envoy.ParseTable([]byte(good)); err != nil {
+		t.Fatalf("the good table: %v", err)
+	}
+	more := func(line string) string { return good + "  - " + line + "\n" }
+	for _, c := range []struct {
+		name, table string
+		want        string // in the error
+	}{
+		{"an unknown key", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: ingest, mod: none }`), `mod`},
+		{"an unknown key of an upstream", strings.Replace(good, "ingest: {}", "ingest: { authorisation: true }", 1), "authorisation"},
+		{"an unknown key at the top", good + "defaults: {}\n", "defaults"},
+		{"a key in another letter case", more(`{ name: c, path: /c, methods: [GET], mode: strict, Mode: none, upstream: ingest }`), "Mode"},
+		{"a key given twice", more(`{ name: c, path: /c, methods: [GET], mode: strict, mode: none, upstream: ingest }`), "mode"},
+		{"no mode", more(`{ name: c, path: /c, methods: [GET], upstream: ingest }`), `route "c": mode is missing`},
+		{"a misspelt mode", more(`{ name: c, path: /c, methods: [GET], mode: strickt, upstream: ingest }`), "strickt"},
+		{"a mode in another letter case", more(`{ name: c, path: /c, methods: [GET], mode: None, upstream: ingest }`), "None"},
+		{"an answer with a mode", more(`{ name: c, path: /c, mode: none, answer: { status: 404, detail: x } }`), "has no mode"},
+		{"an answer with methods", more(`{ name: c, path: /c, methods: [GET], answer: { status: 404, detail: x } }`), "takes nothing else"},
+		{"an answer that is a success", more(`{ name: c, path: /c, answer: { status: 200, detail: x } }`), "want 400 to 599"},
+		{"no upstream", more(`{ name: c, path: /c, methods: [GET], mode: strict }`), `upstream "" is not in the table`},
+		{"an unknown upstream", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: nowhere }`), "not in the table"},
+		{"an upstream without a URL", strings.Replace(good, `{ url: "http://other:80/base" }`, "{}", 1), "url is missing"},
+		{"a URL that is a setting", strings.Replace(good, "ingest: {}", `ingest: { url: "http://x" }`, 1), "is a setting"},
+		{"a URL with a password", strings.Replace(good, "http://other:80/base", "http://u:test-secret@other", 1), "no user or password"},
+		{"a URL that is none", strings.Replace(good, "http://other:80/base", "ftp://other", 1), "want http"},
+		{"an upstream with a name of ours", strings.Replace(good, "other:", "authz:", 1), "neither authz nor nowhere"},
+		{"no methods", more(`{ name: c, path: /c, mode: strict, upstream: ingest }`), "methods are missing"},
+		{"a method in lower case", more(`{ name: c, path: /c, methods: [get], mode: strict, upstream: ingest }`), `method "get"`},
+		{"TRACE", more(`{ name: c, path: /c, methods: [TRACE], mode: strict, upstream: ingest }`), "TRACE"},
+		{"CONNECT", more(`{ name: c, path: /c, methods: [CONNECT], mode: strict, upstream: ingest }`), "CONNECT"},
+		{"a method twice", more(`{ name: c, path: /c, methods: [GET, GET], mode: strict, upstream: ingest }`), "twice"},
+		{"a name twice", more(`{ name: a, path: /c, methods: [GET], mode: strict, upstream: ingest }`), "name is used twice"},
+		{"a name that is no label", more(`{ name: "C c", path: /c, methods: [GET], mode: strict, upstream: ingest }`), "lower-case"},
+		{"no match", more(`{ name: c, methods: [GET], mode: strict, upstream: ingest }`), "exactly one of"},
+		{"two matches", more(`{ name: c, path: /c, prefix: /c, methods: [GET], mode: strict, upstream: ingest }`), "exactly one of"},
+		{"a path that is not normal", more(`{ name: c, path: /c/../d, methods: [GET], mode: strict, upstream: ingest }`), "normal form"},
+		{"a path with empty segments", more(`{ name: c, path: /c//d, methods: [GET], mode: strict, upstream: ingest }`), "normal form"},
+		{"an escaped path", more(`{ name: c, path: /c%2fd, methods: [GET], mode: strict, upstream: ingest }`), "unescaped"},
+		{"a path with a query", more(`{ name: c, path: "/c?d", methods: [GET], mode: strict, upstream: ingest }`), "unescaped"},
+		{"a relative path", more(`{ name: c, path: c, methods: [GET], mode: strict, upstream: ingest }`), "unescaped"},
+		{"a prefix that takes everything", more(`{ name: c, prefix: /, methods: [GET], mode: none, upstream: login }`), "must not end in a slash"},
+		{"a prefix with a slash at the end", more(`{ name: c, prefix: /c/, methods: [GET], mode: strict, upstream: ingest }`), "must not end in a slash"},
+		{"a template without a UUID", more(`{ name: c, template: /c/d, methods: [GET], mode: strict, upstream: ingest }`), "no {uuid}"},
+		{"another kind of template", more(`{ name: c, template: "/c/{uuid}/{name}", methods: [GET], mode: strict, upstream: ingest }`), "unescaped"},
+		{"half a segment of template", more(`{ name: c, template: "/c/x{uuid}", methods: [GET], mode: strict, upstream: ingest }`), "no {uuid}"},
+		{"roles that nobody checks", more(`{ name: c, path: /c, methods: [GET], mode: none, roles: [x], upstream: login }`), "never checked"},
+		{"a role with a comma", more(`{ name: c, path: /c, methods: [GET], mode: strict, roles: ["a,b"], upstream: login }`), `role "a,b"`},
+		{"a role that YAML takes for a word of its own", more(`{ name: c, path: /c, methods: [GET], mode: strict, roles: [true], upstream: login }`), "roles"},
+		{"a websocket without GET", more(`{ name: c, path: /c, methods: [POST], mode: strict, websocket: true, upstream: ingest }`), "needs GET"},
+		{"a time-out without a unit", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: ingest, timeouts: { idle: "5" } }`), "duration"},
+		{"a time-out that is negative", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: ingest, timeouts: { total: -5s } }`), "duration"},
+		{"the same path twice", more(`{ name: c, path: /b, methods: [POST], mode: none, upstream: login }`), `both take /b`},
+		{"the same prefix twice", more(`{ name: c, prefix: /a, methods: [POST, GET], mode: strict, upstream: ingest }`), `both take /a`},
+		{"an answer on a path that is taken", more(`{ name: c, path: /b, answer: { status: 404, detail: x } }`), `both take /b`},
+		{"an open path inside a guarded prefix", more(`{ name: c, path: /a/b, methods: [POST], mode: none, upstream: login }`), `opens a part of route "a"`},
+		{"an open prefix inside a guarded prefix", more(`{ name: c, prefix: /a/b, methods: [GET], mode: none, upstream: login }`), `opens a part of route "a"`},
+		{"an open template inside a guarded prefix", more(`{ name: c, template: "/a/{uuid}", methods: [GET], mode: none, upstream: login }`), `opens a part of route "a"`},
+		{"no YAML", "\t{", "reading YAML"},
+		{"nothing", "", "no routes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := envoy.ParseTable([]byte(c.table))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q in it", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "test-secret") {
+				t.Errorf("the error repeats a password: %v", err)
+			}
+		})
+	}
+	t.Run("all faults at once", func(t *testing.T) {
+		_, err := envoy.ParseTable([]byte(more(`{ name: c, path: /b, methods: [get, put], upstream: x }`)))
+		for _, want := range []string{"mode is missing", `"get"`, `"put"`, `upstream "x"`} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q in it", err, want)
+			}
+		}
+	})
+}
+
+func TestTwoRoutesMayShareAPathWithDifferentMethods(t *testing.T) {
+	t.Parallel()
+	_, err := envoy.ParseTable([]byte(`
+upstreams: { ingest: {}, login: {} }
+routes:
+  - { name: read, path: /a, methods: [GET], mode: initial, upstream: ingest }
+  - { name: write, path: /a, methods: [POST], mode: strict, upstream: ingest }
+  - { name: below, prefix: /a, methods: [GET], mode: strict, upstream: ingest }
+  - { name: one, template: "/a/{uuid}", methods: [GET], mode: strict, upstream: ingest }
+`))
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTablesAreFoundByNameOrFile(t *testing.T) {
+	t.Parallel()
+	for _, name := range envoy.ShippedTables() {
+		if _, err := envoy.LoadTable(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "own.yaml")
+	if err := os.WriteFile(file, []byte(`{upstreams: {ingest: {}}, routes: [{name: a, path: /a, methods: [GET], mode: strict, upstream: ingest}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own, err := envoy.LoadTable(file)
+	if err != nil || len(own.Routes) != 1 || own.Routes[0].Mode != envoy.Strict {
+		t.Errorf("%+v %v", own, err)
+	}
+	if _, err := envoy.LoadTable("no-such"); err == nil || !strings.Contains(err.Error(), "want prefix, explicit or an existing file") {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzParseTable: whatever the bytes, a table that is accepted renders to a
+// bootstrap that passes every rule of Envoy's API.
+func FuzzParseTable(f *testing.F) {
+	for _, name := range envoy.ShippedTables() {
+		data, err := os.ReadFile("routes/" + name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{upstreams: {x: {url: "https://[::1]:1/a"}}, routes: [{name: a, template: "/{uuid}", methods: [GET], mode: none, upstream: x, websocket: true, timeouts: {idle: 1ms, total: 1h}}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		table, err := envoy.ParseTable(data)
+		if err != nil {
+			return
+		}
+		if _, err := envoy.Bootstrap(table, envoy.DefaultSettings()); err != nil && !strings.Contains(err.Error(), "no URL is set") {
+			t.Errorf("accepted, but not rendered: %v\n%s", err, data)
+		}
+	})
+}
