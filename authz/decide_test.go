@@ -237,7 +237,9 @@ func TestADirectoryThatDoesNotAnswerInTimeIsUnavailable(t *testing.T) {
 			}, "unavailable",
 		},
 		{
-			"one that panics", func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) { panic("boom") },
+			"one that panics", func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) {
+				panic("boom")
+			},
 			context.WithCancel, "internal",
 		},
 	}

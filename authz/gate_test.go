@@ -68,7 +68,9 @@ func (d directory) Standing(ctx context.Context, u identity.UserID, s identity.S
 }
 
 func saying(s identity.Standing) directory {
-	return func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) { return s, nil }
+	return func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) {
+		return s, nil
+	}
 }
 
 func failing(err error) directory {

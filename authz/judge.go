@@ -20,21 +20,14 @@ type rules struct {
 // own, and returns the first that fails or nil. It is all there is to know about
 // who may pass; it asks nobody and remembers nothing.
 func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now time.Time) *problem.Problem {
-	// The zero user is nobody, whatever a table may hold.
-	if c.User.IsZero() {
-		return problem.UserNotFound
-	}
-	if !r.skipUser {
-		switch {
-		case !s.Exists:
-			return problem.UserNotFound
-		case !s.Active:
-			return problem.UserInactive
-		case s.Revoked(c, now):
-			return problem.TokenRevoked
+	switch {
+	case !r.skipUser:
+		if refusal := s.Admit(c, r.legacyTokensUntil, now); refusal != nil {
+			return refusal
 		}
-	}
-	if !c.KeyNamed && !r.legacyTokensUntil.IsZero() && !now.Before(r.legacyTokensUntil) {
+	case c.User.IsZero():
+		return problem.UserNotFound
+	case c.Outdated(r.legacyTokensUntil, now):
 		return problem.TokenRevoked
 	}
 	if p.mode == strict {

@@ -154,16 +154,12 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 	}
 }
 
-// admit judges the token against what the database says at this moment, in the
-// order of contract section 4.
+// admit judges the token against what the database says at this moment.
 func (s *Service) admit(c identity.Credential, standing identity.Standing, now time.Time) error {
-	legacyOver := !c.KeyNamed && !s.with.LegacyTokensUntil.IsZero() && !now.Before(s.with.LegacyTokensUntil)
-	switch {
-	case !standing.Exists:
-		return problem.UserNotFound
-	case !standing.Active:
-		return problem.UserInactive
-	case legacyOver, standing.Revoked(c, now), c.HasSession && over(standing.Session.NotAfter, now):
+	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil {
+		return refusal
+	}
+	if c.HasSession && over(standing.Session.NotAfter, now) {
 		return problem.TokenRevoked
 	}
 	return nil

@@ -44,7 +44,9 @@ func service() int {
 		fmt.Fprintln(os.Stderr, "GATEWAY_JWT_SECRET: required")
 		return 2
 	case "unready":
-		mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "the keys are missing", http.StatusServiceUnavailable) })
+		mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "the keys are missing", http.StatusServiceUnavailable)
+		})
 	default:
 		mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	}

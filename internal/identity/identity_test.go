@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/problem"
 )
 
 const someID = "0b9f4a52-6a1e-4c59-9d0e-3f3a1d2c4b5a"
@@ -85,6 +86,36 @@ func TestRevoked(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.standing.Revoked(c.credential, now); got != c.want {
 				t.Errorf("Revoked = %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	ana, err := identity.ParseUserID(someID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		name        string
+		credential  identity.Credential
+		standing    identity.Standing
+		legacyUntil time.Time
+		want        *problem.Problem
+	}{
+		{"an active user comes in", identity.Credential{User: ana}, identity.Standing{Exists: true, Active: true}, time.Time{}, nil},
+		{"nobody is not found even where the table has a row", identity.Credential{}, identity.Standing{Exists: true, Active: true}, time.Time{}, problem.UserNotFound},
+		{"a user that is gone comes before everything else", identity.Credential{User: ana, HasSession: true}, identity.Standing{}, now, problem.UserNotFound},
+		{"an inactive user comes before a revoked token", identity.Credential{User: ana, HasSession: true}, identity.Standing{Exists: true}, now, problem.UserInactive},
+		{"a token without a key's name ends when legacy tokens do", identity.Credential{User: ana}, identity.Standing{Exists: true, Active: true}, now, problem.TokenRevoked},
+		{"a token without a key's name stands until then", identity.Credential{User: ana}, identity.Standing{Exists: true, Active: true}, now.Add(time.Second), nil},
+		{"a token that names its key outlives legacy tokens", identity.Credential{User: ana, KeyNamed: true}, identity.Standing{Exists: true, Active: true}, now, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.standing.Admit(c.credential, c.legacyUntil, now); got != c.want {
+				t.Errorf("Admit = %v, want %v", got, c.want)
 			}
 		})
 	}

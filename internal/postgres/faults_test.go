@@ -103,7 +103,10 @@ func TestEndedConnectionsCostNoRequest(t *testing.T) {
 	db.addUser(userID(1), "ada@example.com", companyID(1))
 	store := db.open(postgres.Options{MaxConns: 4, AppName: "to be ended"})
 	for name, work := range map[string]func(context.Context) error{
-		"standing":     func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{}); return err },
+		"standing": func(ctx context.Context) error {
+			_, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{})
+			return err
+		},
 		"record login": func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
@@ -128,9 +131,12 @@ func TestAFrozenConnectionEndsWithItsContext(t *testing.T) {
 	proxy := newProxy(t, db.url)
 	store := db.open(postgres.Options{URL: proxy.url, MaxConns: 2})
 	work := map[string]func(context.Context) error{
-		"standing": func(ctx context.Context) error { _, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{}); return err },
-		"account":  func(ctx context.Context) error { _, err := store.AccountByEmail(ctx, "ada@example.com"); return err },
-		"login":    func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
+		"standing": func(ctx context.Context) error {
+			_, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{})
+			return err
+		},
+		"account": func(ctx context.Context) error { _, err := store.AccountByEmail(ctx, "ada@example.com"); return err },
+		"login":   func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
 			return err
