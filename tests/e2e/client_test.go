@@ -30,6 +30,9 @@ func (a answer) is(status int) error {
 	return nil
 }
 
+// reached reports whether an upstream, and not the gate, answered.
+func (a answer) reached() bool { return a.header.Get("X-Upstream") == "reached" }
+
 // detail is the text of a refusal, or the whole body where it is none.
 func (a answer) detail() string {
 	var b struct{ Detail string }
@@ -40,7 +43,7 @@ func (a answer) detail() string {
 }
 
 // want fails the test unless the answer is a refusal with this status and text.
-func (a answer) want(t *testing.T, status int, detail string) {
+func (a answer) want(t testing.TB, status int, detail string) {
 	t.Helper()
 	if a.err != nil {
 		t.Fatal(a.err)

@@ -3,60 +3,67 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/atenex/gatehouse/internal/devstack"
 	"github.com/atenex/gatehouse/internal/postgres/postgrestest"
 )
 
-// patience is how long a condition is waited for that must come true.
-const patience = 20 * time.Second
-
 // stack is one whole gate: PostgreSQL, authz, login, Envoy and two upstreams.
 type stack struct {
-	t             *testing.T
-	settings      map[string]string
-	gateway       string // http://host:port of Envoy
-	address       string // host:port of Envoy
-	login         string // http://host:port
-	authzOps      string
-	database      string
-	ingest, query *upstream
-	authz         *devstack.Process
-	log           *record // of authz
-	access        *record // of Envoy
+	t                   testing.TB
+	settings            map[string]string
+	gateway             string // http://host:port of Envoy
+	address             string // host:port of Envoy
+	login               string // http://host:port
+	authzOps            string
+	loginOps            string
+	database            string
+	ingest, query, auth *upstream // auth: nil unless a test says so
+
+	authzProcess, loginProcess, envoyProcess *devstack.Process
+	authzLog, loginLog, envoyLog             *record
 }
 
 // startStack runs a gate with these settings beside the usual ones. A setting
 // with an empty value is left out.
-func startStack(t *testing.T, settings map[string]string) *stack {
+func startStack(t testing.TB, settings map[string]string) *stack {
 	t.Helper()
 	return startStackOn(t, postgrestest.New(t), settings)
 }
 
-func startStackOn(t *testing.T, database string, settings map[string]string) *stack {
+func startStackOn(t testing.TB, database string, settings map[string]string) *stack {
+	t.Helper()
+	s := newStack(t, database, settings)
+	s.command("migrate")
+	s.startAuthz()
+	s.startLogin()
+	s.startEnvoy()
+	// Envoy is ready before it has asked authz for its health.
+	eventually(s.t, "the gate answers from authz", func() error {
+		return s.postJSON("/api/v1/query/ask", nil, "{}").is(http.StatusUnauthorized)
+	})
+	return s
+}
+
+// newStack settles where everything is going to be and starts the upstreams
+// alone.
+func newStack(t testing.TB, database string, settings map[string]string) *stack {
 	t.Helper()
 	s := &stack{
 		t: t, database: database,
 		ingest: newUpstream(t), query: newUpstream(t),
-		log: &record{}, access: &record{},
+		authzLog: &record{}, loginLog: &record{}, envoyLog: &record{},
+		address: freeAddress(t),
 	}
-	s.address = freeAddress(t)
 	s.gateway = "http://" + s.address
 	s.settings = map[string]string{
 		"GATEWAY_DATABASE_URL":       database,
@@ -69,6 +76,8 @@ func startStackOn(t *testing.T, database string, settings map[string]string) *st
 		"GATEWAY_LOGIN_OPS_LISTEN":   freeAddress(t),
 		"GATEWAY_INGEST_SERVICE_URL": s.ingest.URL,
 		"GATEWAY_QUERY_SERVICE_URL":  s.query.URL,
+		"GATEWAY_POSTGRES_POOL_MIN":  "1",
+		"GATEWAY_POSTGRES_POOL_MAX":  "5",
 		"GATEWAY_LOG_LEVEL":          "DEBUG",
 		// The limit has a stack of its own.
 		"GATEWAY_EDGE_LOGIN_RATE_LIMIT": "off",
@@ -81,19 +90,22 @@ func startStackOn(t *testing.T, database string, settings map[string]string) *st
 	}
 	s.authzOps = "http://" + s.settings["GATEWAY_AUTHZ_OPS_LISTEN"]
 	s.login = "http://" + s.settings["GATEWAY_LOGIN_LISTEN"]
-
-	s.command("migrate")
-	s.startAuthz()
-	s.start("login", filepath.Join(binaries, "login"), nil, &record{})
-	s.await("login", "http://"+s.settings["GATEWAY_LOGIN_OPS_LISTEN"]+"/readyz")
-	s.startEnvoy()
+	s.loginOps = "http://" + s.settings["GATEWAY_LOGIN_OPS_LISTEN"]
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("authz said:\n%s", s.log.tail(4000))
-			t.Logf("Envoy said:\n%s", s.access.tail(4000))
+			t.Logf("authz said last:\n%s", s.authzLog.tail(3000))
+			t.Logf("login said last:\n%s", s.loginLog.tail(1500))
+			t.Logf("Envoy said last:\n%s", s.envoyLog.tail(3000))
 		}
 	})
 	return s
+}
+
+// in is the same stack in the hands of another test.
+func (s *stack) in(t testing.TB) *stack {
+	view := *s
+	view.t = t
+	return &view
 }
 
 // environ is the environment of the gate's own programs.
@@ -108,9 +120,16 @@ func (s *stack) environ() []string {
 // command runs the operator's command and returns what it printed.
 func (s *stack) command(args ...string) string {
 	s.t.Helper()
+	return s.commandWith("", args...)
+}
+
+// commandWith gives it something on standard input.
+func (s *stack) commandWith(stdin string, args ...string) string {
+	s.t.Helper()
 	cmd := exec.Command(filepath.Join(binaries, "gatehouse"), args...)
 	cmd.Env = s.environ()
 	cmd.Dir = s.t.TempDir() // no .env of the machine's
+	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -127,7 +146,8 @@ func (s *stack) start(name, path string, args []string, out *record) *devstack.P
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_ = p.Signal(syscall.SIGCONT) // one that was frozen cannot stop
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := p.Stop(ctx); err != nil {
 			s.t.Errorf("stopping %s: %v", name, err)
@@ -138,17 +158,20 @@ func (s *stack) start(name, path string, args []string, out *record) *devstack.P
 
 func (s *stack) startAuthz() {
 	s.t.Helper()
-	s.authz = s.start("authz", filepath.Join(binaries, "authz"), []string{"--drain=0s"}, s.log)
+	s.launchAuthz()
 	s.await("authz", s.authzOps+"/readyz")
 }
 
-// killAuthz ends authz without a chance to say good-bye.
-func (s *stack) killAuthz() {
+// launchAuthz does not wait until it is ready.
+func (s *stack) launchAuthz() {
 	s.t.Helper()
-	if err := s.authz.Signal(syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
-	}
-	<-s.authz.Done()
+	s.authzProcess = s.start("authz", filepath.Join(binaries, "authz"), []string{"--drain=0s"}, s.authzLog)
+}
+
+func (s *stack) startLogin() {
+	s.t.Helper()
+	s.loginProcess = s.start("login", filepath.Join(binaries, "login"), []string{"--drain=0s"}, s.loginLog)
+	s.await("login", s.loginOps+"/readyz")
 }
 
 func (s *stack) startEnvoy() {
@@ -159,12 +182,21 @@ func (s *stack) startEnvoy() {
 	}
 	config := filepath.Join(s.t.TempDir(), "envoy.yaml")
 	s.command("envoy", "render", "--output", config)
-	s.start("envoy", binary.Path, []string{"-c", config, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"}, s.access)
+	s.envoyProcess = s.start("envoy", binary.Path, []string{
+		"-c", config, "--use-dynamic-base-id", "--concurrency", "1",
+		// What Envoy writes of requests is looked at.
+		"--log-level", "warn", "--file-flush-interval-msec", "50",
+	}, s.envoyLog)
 	s.await("Envoy", "http://"+s.settings["GATEWAY_ENVOY_ADMIN_LISTEN"]+"/ready")
-	// Envoy is ready before it has asked authz for its health.
-	eventually(s.t, "the gate answers from authz", func() error {
-		return s.get("/api/v1/query/x", nil).is(http.StatusUnauthorized)
-	})
+}
+
+// kill ends a process without a chance to say good-bye.
+func (s *stack) kill(p *devstack.Process) {
+	s.t.Helper()
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+	<-p.Done()
 }
 
 func (s *stack) await(what, readyURL string) {
@@ -180,133 +212,4 @@ func (s *stack) await(what, readyURL string) {
 		}
 		return nil
 	})
-}
-
-// eventually waits, with a deadline, for f to stop failing.
-func eventually(t *testing.T, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, patience, err)
-		}
-		<-tick.C
-	}
-}
-
-// freeAddress is a loopback address on which nothing listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
-// user is somebody in the database.
-type user struct {
-	id, email, password, company string
-}
-
-// sql runs a statement as an operator with psql would.
-func (s *stack) sql(statement string, args ...any) {
-	s.t.Helper()
-	s.row(statement, args...)
-}
-
-// row runs a statement and returns its one row, nil if it gave none.
-func (s *stack) row(statement string, args ...any) []any {
-	s.t.Helper()
-	ctx := s.t.Context()
-	c, err := pgx.Connect(ctx, s.database)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = c.Close(ctx) }()
-	rows, err := c.Query(ctx, statement, args...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer rows.Close()
-	var values []any
-	if rows.Next() {
-		if values, err = rows.Values(); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	rows.Close()
-	if err := rows.Err(); err != nil {
-		s.t.Fatalf("%s: %v", statement, err)
-	}
-	return values
-}
-
-// newCompany makes a company and returns its id.
-func (s *stack) newCompany() string {
-	s.t.Helper()
-	return fmt.Sprint(s.row(`INSERT INTO companies (name) VALUES ('Company ' || gen_random_uuid()) RETURNING id::text`)[0])
-}
-
-// newUser makes an active user of that company (empty: of none), with a
-// password that only logins by HTTP pay for.
-func (s *stack) newUser(company string) user {
-	s.t.Helper()
-	var in any
-	if company != "" {
-		in = company
-	}
-	r := s.row(`INSERT INTO users (company_id, email, role, is_active)
-		VALUES ($1::uuid, 'user-' || gen_random_uuid() || '@example.com', 'user', true) RETURNING id::text, email`, in)
-	return user{id: fmt.Sprint(r[0]), email: fmt.Sprint(r[1]), company: company}
-}
-
-// record keeps what a program writes.
-type record struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.String()
-}
-
-func (r *record) tail(n int) string {
-	s := r.String()
-	return s[max(0, len(s)-n):]
-}
-
-// find returns the first JSON line whose field has this value.
-func (r *record) find(field, value string) (map[string]any, error) {
-	for line := range strings.Lines(r.String()) {
-		var m map[string]any
-		if json.Unmarshal([]byte(line), &m) == nil && fmt.Sprint(m[field]) == value {
-			return m, nil
-		}
-	}
-	return nil, fmt.Errorf("no line with %s = %s", field, value)
-}
-
-func mustParse(t *testing.T, text string) *url.URL {
-	t.Helper()
-	u, err := url.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
 }

@@ -31,13 +31,13 @@ func (c claims) with(name string, value any) claims {
 }
 
 // sign writes a token by hand, as an issuer that is not Gatehouse would.
-func sign(t *testing.T, header map[string]any, c claims, key string) string {
+func sign(t testing.TB, header map[string]any, c claims, key string) string {
 	t.Helper()
 	return signJSON(marshal(t, header), marshal(t, c), key)
 }
 
 // token is c in a token as the replaced gateways issued it: HS256, no kid.
-func token(t *testing.T, c claims) string {
+func token(t testing.TB, c claims) string {
 	t.Helper()
 	return sign(t, map[string]any{"alg": "HS256", "typ": "JWT"}, c, secret)
 }
@@ -50,7 +50,7 @@ func signJSON(header, payload, key string) string {
 	return signed + "." + b64(mac.Sum(nil))
 }
 
-func marshal(t *testing.T, v any) string {
+func marshal(t testing.TB, v any) string {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 )
@@ -20,56 +19,63 @@ type seen struct {
 }
 
 // upstream is an ordinary HTTP service behind the gate. It writes down every
-// request and answers 200, with a few paths that do more.
+// request and answers 200; the query parameter do asks for something else.
 type upstream struct {
 	*httptest.Server
-	mu   sync.Mutex
-	got  []seen
-	hold chan struct{} // closed to let /stream go on to its second event
+	mu  sync.Mutex
+	got []seen
+	// hold lets ?do=stream go on to its second event.
+	hold chan struct{}
 }
 
-func newUpstream(t *testing.T) *upstream {
+func newUpstream(t testing.TB) *upstream {
 	u := &upstream{hold: make(chan struct{})}
 	u.Server = httptest.NewServer(http.HandlerFunc(u.serve))
-	t.Cleanup(u.Close)
+	t.Cleanup(func() {
+		u.CloseClientConnections()
+		u.Close()
+	})
 	return u
 }
 
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/api/v1/query/socket":
-		u.note(r, 0)
+	n := int64(0)
+	if r.Header.Get("Upgrade") == "" {
+		n, _ = io.Copy(io.Discard, r.Body)
+	}
+	u.note(r, n)
+	w.Header().Set("X-Upstream", "reached")
+	switch r.URL.Query().Get("do") {
+	case "socket":
 		u.socket(w, r)
-		return
-	case "/api/v1/query/stream":
-		u.note(r, 0)
+	case "stream":
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: first\n\n")
 		w.(http.Flusher).Flush()
-		<-u.hold
-		_, _ = io.WriteString(w, "data: second\n\n")
-		return
-	case "/api/v1/query/silent":
-		u.note(r, 0)
 		select {
+		case <-u.hold:
+			_, _ = io.WriteString(w, "data: second\n\n")
 		case <-r.Context().Done():
-		case <-time.After(time.Minute):
 		}
-		return
-	case "/api/v1/query/teapot":
-		u.note(r, 0)
+	case "silence":
+		<-r.Context().Done()
+	case "teapot":
 		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Allow-Credentials", "true")
+		w.Header().Set("Access-Control-Expose-Headers", "X-Upstreams-Own")
+		w.Header().Set("Vary", "Accept-Encoding, Origin")
+		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, "short and stout")
-		return
-	case "/api/v1/query/reset":
-		u.note(r, 0)
+	case "fault":
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `{"title":"the upstream's own words"}`)
+	case "reset":
 		panic(http.ErrAbortHandler) // the connection ends without an answer
+	default:
+		_, _ = io.WriteString(w, "ok")
 	}
-	n, _ := io.Copy(io.Discard, r.Body)
-	u.note(r, n)
-	w.Header().Set("X-Upstream", "reached")
-	_, _ = io.WriteString(w, "ok")
 }
 
 func (u *upstream) socket(w http.ResponseWriter, r *http.Request) {
@@ -106,4 +112,22 @@ func (u *upstream) forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.got = nil
+}
+
+// only is the one request that came since forget.
+func (u *upstream) only(t testing.TB) seen {
+	t.Helper()
+	got := u.requests()
+	if len(got) != 1 {
+		t.Fatalf("the upstream got %d requests, want 1", len(got))
+	}
+	return got[0]
+}
+
+// none fails the test if any request came since forget.
+func (u *upstream) none(t testing.TB) {
+	t.Helper()
+	for _, r := range u.requests() {
+		t.Errorf("the upstream was reached: %s %s", r.Method, r.URI)
+	}
 }
