@@ -5,7 +5,7 @@ package archtest
 // counts. What is not listed is forbidden, and a package without a row fails the
 // test. Standard library and third parties: see libraries.
 //
-// leaves may be imported by everybody and are not repeated in the rows.
+// leaves may be imported by everybody else and are not repeated in the rows.
 var leaves = []string{"internal/identity", "internal/problem"}
 
 var rooms = []room{
