@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -231,7 +232,7 @@ func TestAnHTTPSUpstreamIsVerified(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &http.Server{Handler: http.HandlerFunc(up.serve), ErrorLog: nil}
+		s := &http.Server{Handler: http.HandlerFunc(up.serve), ErrorLog: log.New(io.Discard, "", 0)}
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
 		_, port, _ := net.SplitHostPort(l.Addr().String())

@@ -27,6 +27,11 @@ func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error
 		fixed("connect", &routev3.RouteMatch{
 			PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}},
 		}, Answer{Status: 404, Detail: "Not Found"}),
+		// Envoy before 1.38.4 leaves "/..;/" alone, and servlet engines behind it
+		// climb there. What is left of a dot segment is no path.
+		fixed("dot-segment", &routev3.RouteMatch{
+			PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: regex(`.*/[.][.]?(;|%3[bB]).*`)},
+		}, Answer{Status: 400, Detail: "Bad Request"}),
 	}
 	for _, family := range families(t.Routes) {
 		rendered, err := family.render(t, s)
@@ -158,10 +163,11 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 		return []*routev3.Route{route}, nil
 	}
 
-	// A WebSocket may be silent for longer than an answer may be late, so it has
-	// a route of its own that differs in nothing but its clocks. Envoy has taken
-	// the Upgrade header off everything that is not an upgrade by the time it
-	// looks for a route.
+	// Upgrades have a route of their own, so that GET alone is offered one
+	// (RFC 6455 section 4.1) and so that no clock but the stream's runs on a
+	// WebSocket, which may be silent for longer than an answer may be late.
+	// Envoy has taken the Upgrade header off everything that is not an upgrade
+	// by the time it looks for a route.
 	m := r.Match.envoy()
 	m.Headers = []*routev3.HeaderMatcher{
 		header(":method", exactly("GET")),
