@@ -42,7 +42,7 @@ func unanswered(err error) error {
 	case errors.Is(err, password.ErrBusy):
 		// Spread out, or those who were refused together return together.
 		p := *errOverloaded
-		p.RetryAfter = 1 + rand.IntN(3)
+		p.RetryAfter = 1 + rand.IntN(3) //nolint:gosec // spreads clients out, no secret
 		return &p
 	case errors.Is(err, context.Canceled):
 		return errGone.Because(err)

@@ -54,7 +54,7 @@ func openDemo(stateDir string) (*demo, error) {
 
 // save writes a whole file or none.
 func (d *demo) save() error {
-	text, err := json.MarshalIndent(d, "", "  ")
+	text, err := json.MarshalIndent(d, "", "  ") //nolint:gosec // the file is for its owner alone
 	if err != nil {
 		return err
 	}

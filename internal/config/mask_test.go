@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -19,7 +20,7 @@ import (
 func TestASecretPrintsRedacted(t *testing.T) {
 	type holder struct {
 		Shown  config.Secret
-		hidden config.Secret //nolint:unused // read by fmt through reflection
+		hidden config.Secret // read by fmt, through reflection
 	}
 	secret := config.NewSecret(testSecret)
 	for _, value := range []any{secret, &secret} {
@@ -158,8 +159,8 @@ func FuzzNoSecretIsPrinted(f *testing.F) {
 				texts := append([]string{fmt.Sprintf("%v %+v %#v", err, err, err)}, warnings...)
 				if err == nil {
 					texts = append(texts, spellings(t, s)...)
-				} else if lines := strings.Count(err.Error(), "\n") + 1; lines != len(err.(config.Faults)) {
-					t.Fatalf("%d lines for %d faults: %v", lines, len(err.(config.Faults)), err)
+				} else if faults, ok := errors.AsType[config.Faults](err); !ok || strings.Count(err.Error(), "\n")+1 != len(faults) {
+					t.Fatalf("not one line for each of %d faults: %v", len(faults), err)
 				}
 				for _, text := range texts {
 					if strings.Contains(text, marker) {

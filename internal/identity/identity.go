@@ -12,11 +12,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// UserID, CompanyID and SessionID are distinct types so that the compiler
-// refuses to look a company up as a user. The zero value means "none".
+// The identifiers are distinct types so that the compiler refuses to look a
+// company up as a user. The zero value of each means "none".
 type (
-	UserID    uuid.UUID
+	// UserID names a row of users.
+	UserID uuid.UUID
+	// CompanyID names a company, which need not have a row of its own.
 	CompanyID uuid.UUID
+	// SessionID names one login.
 	SessionID uuid.UUID
 )
 

@@ -39,7 +39,7 @@ func newFloor() *floor {
 
 func floorOver(elapsed time.Duration) time.Duration {
 	d := elapsed + elapsed*3/10
-	d = (d + floorStep - 1) / floorStep * floorStep
+	d = (d + floorStep - 1).Truncate(floorStep)
 	return min(max(d, minFloor), maxFloor)
 }
 
@@ -73,7 +73,7 @@ func (f *floor) at(now time.Time) time.Duration {
 // in the queue would otherwise use up the floor and lay the hash time bare
 // under load. Ask before Release, and wait after it.
 func (p *Permit) FailureDue() time.Time {
-	return p.granted.Add(p.hasher.Floor() + rand.N(jitter))
+	return p.granted.Add(p.hasher.Floor() + rand.N(jitter)) //nolint:gosec // noise on a clock, no secret
 }
 
 // Floor is the least time that a refusal takes at this moment.

@@ -103,7 +103,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // Envoy runs as another user of the same group
 		_ = l.Close()
 		return nil, fmt.Errorf("letting the group use the socket: %w", err)
 	}

@@ -95,7 +95,7 @@ func TestARequestUnderWayFinishesWhileTheServerStops(t *testing.T) {
 }
 
 func TestASocketLeftByAKilledProcessIsReplaced(t *testing.T) {
-	dir, err := os.MkdirTemp("", "serve") // t.TempDir can exceed the 108 bytes of a socket path
+	dir, err := os.MkdirTemp("", "serve") //nolint:usetesting // t.TempDir can exceed the 108 bytes of a socket path
 	if err != nil {
 		t.Fatal(err)
 	}

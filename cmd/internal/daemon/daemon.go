@@ -115,7 +115,7 @@ func Main(ctx context.Context, p Program, call Call) int {
 	process.Log = slog.New(slog.NewJSONHandler(call.Stderr, &slog.HandlerOptions{Level: settings.LogLevel})).With("service", p.Name)
 	process.Metrics = newRegistry()
 	for _, w := range warnings {
-		process.Log.Warn(w)
+		process.Log.Warn("settings", "warning", w)
 	}
 	process.Log.Info("starting", "version", buildinfo.Version(), "revision", buildinfo.Revision(), "settings", settings)
 	err = p.Serve(ctx, process)

@@ -29,7 +29,7 @@ func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int 
 		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
 		return Failed
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
 		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
 		return Failed

@@ -90,6 +90,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 		return err
 	}
 
+	// Before the first request, so that no refusal is ever answered from under a
+	// floor that was not measured; prepare raises it to what the table holds.
+	if err := passwords.Calibrate(ctx, password.LegacyBcryptCost); err != nil {
+		return err
+	}
 	people, err := serve.Listen(ctx, s.Listen.Login.String())
 	if err != nil {
 		return err
@@ -129,13 +134,13 @@ func run(ctx context.Context, p *daemon.Process) error {
 }
 
 // prepare waits for the database, then measures what a refused password has to
-// cost: the floor under all refusals depends on the most expensive hash that
-// the table holds.
+// cost where the table holds dearer hashes than the usual ones: the floor under
+// all refusals depends on the dearest.
 func prepare(ctx context.Context, p *daemon.Process, store *postgres.Store, passwords *password.Hasher) bool {
 	const poll = 250 * time.Millisecond
 	for {
 		cost, err := store.HighestBcryptCost(ctx)
-		if err == nil {
+		if err == nil && cost > password.LegacyBcryptCost {
 			err = passwords.Calibrate(ctx, cost)
 		}
 		if err == nil {

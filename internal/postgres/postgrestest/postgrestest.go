@@ -32,6 +32,8 @@ const (
 
 // The one server of the process and what is needed to start more. They are
 // started by the first test that asks; the reaper ends them.
+//
+//nolint:gochecknoglobals // one server for all tests of a process is the point
 var (
 	binaries = sync.OnceValues(func() (devstack.Binary, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
