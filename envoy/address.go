@@ -23,7 +23,7 @@ type upstreamURL struct {
 	authority string
 }
 
-// address wants a port; name that resolves or IP address.
+// address is where Envoy connects to; a name is left for it to resolve.
 func (u upstreamURL) address() *corev3.Address { return tcpAddress(u.host, u.port) }
 
 func (u upstreamURL) isIP() bool {
@@ -47,7 +47,7 @@ func parseUpstreamURL(text string) (upstreamURL, error) {
 		return upstreamURL{}, errors.New("must hold no user or password")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return upstreamURL{}, errors.New("must hold no query or fragment")
-	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "%_ *"):
+	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "% *"):
 		return upstreamURL{}, errors.New("the host is missing or no host name")
 	}
 	out := upstreamURL{host: u.Hostname(), tls: u.Scheme == "https", authority: u.Host, port: 80}
