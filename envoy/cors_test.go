@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -150,7 +151,7 @@ func TestOptionsThatAreNoPreflightAreRequestsLikeAnyOther(t *testing.T) {
 			t.Errorf("%q without a token: %d, want 401", headers, got.status)
 		}
 		got := g.do(t, "OPTIONS", "/api/v1/ingest/x", append(headers, "Authorization: Bearer allow-nobody")...)
-		if e := got.echo(t); e.Method != "OPTIONS" || e.Header.Get("X-User-Id") != "" {
+		if e := got.echo(t); e.Method != http.MethodOptions || e.Header.Get("X-User-Id") != "" {
 			t.Errorf("%q with a token: %+v", headers, e)
 		}
 	}

@@ -1,15 +1,11 @@
 package envoy_test
 
 import (
-	"context"
-	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
 	"syscall"
 	"testing"
-
-	"golang.org/x/net/http2"
 )
 
 // h2 speaks HTTP/2 without TLS from the first byte on.
@@ -19,12 +15,9 @@ type h2 struct {
 }
 
 func h2client(g *gate) h2 {
-	return h2{g, &http.Client{Timeout: patience, Transport: &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-	}}}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return h2{g, &http.Client{Timeout: patience, Transport: transport}}
 }
 
 func (c h2) get(t *testing.T, path, token string) answer {

@@ -10,7 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -153,7 +153,7 @@ func TestGuessesAreLimitedPerClientOnLoginAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if res.StatusCode != 200 {
+	if res.StatusCode != http.StatusOK {
 		t.Errorf("another client: %d", res.StatusCode)
 	}
 }
@@ -211,12 +211,12 @@ func TestTheAdminInterfaceShowsFiguresAndNothingElse(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/quitquitquit", "/runtime_modify?a=b", "/logging?level=trace", "/cpuprofiler?enable=y"} {
-		res, err := http.Post(g.admin+path, "", nil)
+		res, err := (&http.Client{Timeout: patience}).Post(g.admin+path, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		res.Body.Close()
-		if res.StatusCode != 403 {
+		if res.StatusCode != http.StatusForbidden {
 			t.Errorf("POST %s: %d, want 403", path, res.StatusCode)
 		}
 	}
@@ -232,7 +232,7 @@ func TestAnHTTPSUpstreamIsVerified(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &http.Server{Handler: http.HandlerFunc(up.serve), ErrorLog: log.New(io.Discard, "", 0)}
+		s := &http.Server{Handler: http.HandlerFunc(up.serve), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
 		_, port, _ := net.SplitHostPort(l.Addr().String())

@@ -25,7 +25,7 @@ func TestAnUploadLargerThanEveryBufferPasses(t *testing.T) {
 		{"to an open route", "/api/v1/auth/x", "none"},
 	} {
 		for _, counted := range []bool{true, false} { // Content-Length, chunked
-			body := io.Reader(io.LimitReader(zeros{}, size))
+			body := io.LimitReader(zeros{}, size)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+g.addr+c.path, body)
 			if err != nil {
 				t.Fatal(err)
@@ -129,7 +129,7 @@ func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 			defer w.Close()
 			for range 15 {
 				_, _ = io.WriteString(w, ".")
-				time.Sleep(100 * time.Millisecond)
+				<-time.After(100 * time.Millisecond)
 			}
 		}()
 		if e := g.send(t, "POST", "/api/v1/ingest/x", r, bearer).echo(t); e.Bytes != 15 {
@@ -171,7 +171,7 @@ func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 		t.Parallel()
 		c := dial(t, g, "/api/v1/ingest/do/websocket")
 		// Silence that no message could announce the end of.
-		time.Sleep(1500 * time.Millisecond)
+		<-time.After(1500 * time.Millisecond)
 		talk(t, c, "still here")
 	})
 }
@@ -207,7 +207,7 @@ func TestAStalledClientIsToldSo(t *testing.T) {
 	}
 }
 
-func dial(t *testing.T, g *gate, path string, headers ...string) *websocket.Conn {
+func dial(t *testing.T, g *gate, path string) *websocket.Conn {
 	t.Helper()
 	h := http.Header{"Authorization": {"Bearer allow"}, "X-User-Id": {"evil"}}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

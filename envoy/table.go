@@ -10,11 +10,15 @@ import (
 type Mode uint8
 
 const (
-	Strict  Mode = iota // a verified user that acts for a company
-	Initial             // a verified user, with or without a company
-	None                // nothing: the upstream is on its own
+	// Strict is a verified user that acts for a company.
+	Strict Mode = iota
+	// Initial is a verified user, with or without a company.
+	Initial
+	// None is nobody in particular: the upstream is on its own.
+	None
 )
 
+//nolint:gochecknoglobals // a constant table
 var modeNames = [...]string{Strict: "strict", Initial: "initial", None: "none"}
 
 // String is the word used in tables and in the auth_mode context extension.

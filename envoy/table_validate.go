@@ -29,8 +29,10 @@ func placedBySettings(upstream string) bool {
 	return false
 }
 
-// methods that a table may name. CONNECT and TRACE are left out: the one turns
+// tableMethods are those that a table may name. CONNECT and TRACE are left out: the one turns
 // the gate into a tunnel, the other shows a client what was added behind it.
+//
+//nolint:gochecknoglobals // a constant table
 var tableMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 var (

@@ -118,7 +118,7 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 		for range 15 {
 			_, _ = io.WriteString(w, ".")
 			flush()
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 	case "read": // tells the test of every byte that arrives
 		buf := make([]byte, 1)
