@@ -26,6 +26,9 @@ func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, e
 		// Who is the client: the peer. internal_address_config stays unset on
 		// purpose: an empty one means "every private address is trusted".
 		UseRemoteAddress: yes(),
+		// In the place of a peer on loopback Envoy would append an address of the
+		// machine's; the routes append the peer's own.
+		SkipXffAppend: true,
 
 		// One spelling per path, before routing. What decodes to a slash is
 		// refused: an upstream that decodes it would see another path than the
@@ -42,7 +45,11 @@ func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, e
 			// X_User_Id is X-User-ID to a CGI-minded upstream.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
 		},
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{
+			// A method that Envoy never heard of is a 405 like any other, as it is
+			// in HTTP/2; without this it is a 400 before there is a request.
+			AllowCustomMethods: true,
+		},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			MaxConcurrentStreams:                    u32(100),
 			InitialStreamWindowSize:                 u32(bufferLimit),
@@ -88,6 +95,8 @@ const identityHeaders = "x.?user.?id.?|x.?company.?id.?|x.?user.?email.?"
 
 // untrustedHeaders say things about a request that only the gate may say, or
 // make an upstream see another method or path than the one that was authorised.
+//
+//nolint:gochecknoglobals // a constant table
 var untrustedHeaders = []string{
 	"forwarded",
 	"keep-alive",

@@ -162,7 +162,7 @@ func TestRequestsThatAreNoneAreRefusedInJSON(t *testing.T) {
 		{"a length and chunks", request("POST /api/v1/users/login", "Content-Length: 1", "Transfer-Encoding: chunked"), 400, "Bad Request"},
 		{"a space before the colon", request("GET /health", "X-Odd : x"), 400, "Bad Request"},
 		{"a NUL in a header", request("GET /health", "X-Odd: a\x00b"), 400, "Bad Request"},
-		{"a method that nobody knows", request("MADEUP /health"), 400, "Bad Request"},
+		{"a method that nobody knows", request("MADEUP /health"), 405, "Method Not Allowed"},
 		{"no HTTP at all", "hello\r\n\r\n", 400, "Bad Request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

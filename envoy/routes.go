@@ -48,6 +48,10 @@ func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error
 		Name: "edge",
 		RequestHeadersToAdd: []*corev3.HeaderValueOption{
 			setHeader("x-forwarded-host", "%REQ(:AUTHORITY)%"),
+			{
+				Header:       &corev3.HeaderValue{Key: "x-forwarded-for", Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+				AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
+			},
 		},
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name:    "gate",
