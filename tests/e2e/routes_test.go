@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var everyMethod = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"}
+var everyMethod = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "FOO"}
 
 const (
 	proxied = "GET POST PUT PATCH DELETE OPTIONS"
