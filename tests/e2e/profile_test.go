@@ -184,6 +184,14 @@ func TestSupabaseTokensWithEveryCheck(t *testing.T) {
 			t.Errorf("app_metadata = %v, want the company %s", app, u.company)
 		}
 	})
+	t.Run("ensure-company takes and gives tokens of that profile", func(t *testing.T) {
+		s := s.in(t)
+		stranger := s.newUser("")
+		company := s.newCompany()
+		s.sql(`INSERT INTO company_invitations (company_id, user_id, expires_at) VALUES ($2::uuid, $1::uuid, now() + interval '1 day')`, stranger.id, company)
+		a := s.ensure(token(t, supabaseClaims(stranger.id, "")), `{"company_id":"`+company+`"}`)
+		s.wantCompany(t, a, stranger, company, true)
+	})
 	s.sql(`UPDATE users SET is_active = false WHERE id = $1::uuid`, u.id)
 	s.decide(t, token(t, supabaseClaims(u.id, u.company)), inactiveUser)
 }
