@@ -183,7 +183,7 @@ func TestANewTokenOutlivesNothing(t *testing.T) {
 func TestADefaultCompanyAndThePolicyAny(t *testing.T) {
 	t.Parallel()
 	const company = "7d1f6c5e-3b1a-4d7c-9a55-0f0e6f0f6b11" // has no row
-	for policy, any := range map[string]bool{"invited": false, "any": true} {
+	for policy, open := range map[string]bool{"invited": false, "any": true} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
 			s := startStack(t, map[string]string{"GATEWAY_DEFAULT_COMPANY_ID": company, "GATEWAY_COMPANY_JOIN_POLICY": policy})
@@ -196,7 +196,7 @@ func TestADefaultCompanyAndThePolicyAny(t *testing.T) {
 
 			other, mover := s.newCompany(), s.newMember()
 			before := token(t, claimsOf(mover))
-			if !any {
+			if !open {
 				s.ensure(before, `{"company_id":"`+other+`"}`).want(t, http.StatusForbidden, notAllowed)
 				s.ensure(before, `{"company_id":"`+company+`"}`).want(t, http.StatusForbidden, notAllowed) // has one already
 				s.ensure(before, `{"company_id":"`+s.newUUID()+`"}`).want(t, http.StatusForbidden, notAllowed)

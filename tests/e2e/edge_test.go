@@ -180,7 +180,7 @@ func TestUpstreamErrors(t *testing.T) {
 
 func TestEventsArriveAsTheyAreSent(t *testing.T) {
 	s := shared(t)
-	r, err := http.NewRequestWithContext(t.Context(), "GET", s.gateway+"/api/v1/query/events?do=stream", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.gateway+"/api/v1/query/events?do=stream", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestUploadsStream(t *testing.T) {
 	for name, length := range map[string]int64{"with a length": size, "chunked": -1} {
 		t.Run(name, func(t *testing.T) {
 			s.ingest.forget()
-			r, err := http.NewRequestWithContext(t.Context(), "POST", s.gateway+"/api/v1/ingest/upload", io.LimitReader(zeros{}, size))
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.gateway+"/api/v1/ingest/upload", io.LimitReader(zeros{}, size))
 			if err != nil {
 				t.Fatal(err)
 			}

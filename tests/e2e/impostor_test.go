@@ -3,8 +3,10 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,18 +28,21 @@ type impostor func(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse
 type impostorServer struct {
 	authv3.UnimplementedAuthorizationServer
 	answer impostor
+	asked  *atomic.Int32
 }
 
 func (s impostorServer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	s.asked.Add(1)
 	return s.answer(ctx, r)
 }
 
-// run serves until the function it returns is called.
-func (i impostor) run(t *testing.T, address string, withHealth bool) (stop func()) {
+// run serves until stop is called, and counts how often it was asked.
+func (i impostor) run(t *testing.T, address string, withHealth bool) (asked *atomic.Int32, stop func()) {
 	t.Helper()
 	server := grpc.NewServer()
+	asked = &atomic.Int32{}
 	if i != nil {
-		authv3.RegisterAuthorizationServer(server, impostorServer{answer: i})
+		authv3.RegisterAuthorizationServer(server, impostorServer{answer: i, asked: asked})
 	}
 	if withHealth {
 		healthv1.RegisterHealthServer(server, health.NewServer())
@@ -48,7 +53,7 @@ func (i impostor) run(t *testing.T, address string, withHealth bool) (stop func(
 		return err
 	})
 	go func() { _ = server.Serve(l) }()
-	return server.Stop
+	return asked, server.Stop
 }
 
 func TestNothingButAuthzOpensTheGate(t *testing.T) {
@@ -97,14 +102,24 @@ func TestNothingButAuthzOpensTheGate(t *testing.T) {
 		for health, with := range map[string]bool{"healthy": true, "of unknown health": false} {
 			t.Run(test.name+", "+health, func(t *testing.T) {
 				s := s.in(t)
-				stop := test.run(t, s.settings["GATEWAY_AUTHZ_LISTEN"], with)
+				asked, stop := test.run(t, s.settings["GATEWAY_AUTHZ_LISTEN"], with)
 				defer stop()
 				s.query.forget()
-				// Envoy may take a while to find it.
-				deadline := time.Now().Add(time.Second)
-				for time.Now().Before(deadline) {
-					a := promptly(t, "a request", func() answer { return s.get(strictRoute, good) })
-					s.wantRetry(t, a, cannotDecide)
+				ask := func() {
+					s.wantRetry(t, promptly(t, "a request", func() answer { return s.get(strictRoute, good) }), cannotDecide)
+				}
+				for range 3 {
+					ask()
+				}
+				// Envoy takes a moment to find out that it is well.
+				if with && test.impostor != nil {
+					eventually(t, "the impostor is asked", func() error {
+						ask()
+						if n := asked.Load(); n < 2 {
+							return fmt.Errorf("%d times so far", n)
+						}
+						return nil
+					})
 				}
 				s.query.none(t)
 			})
@@ -112,7 +127,7 @@ func TestNothingButAuthzOpensTheGate(t *testing.T) {
 	}
 	t.Run("a refusal of somebody else", func(t *testing.T) {
 		s := s.in(t)
-		stop := ok(&authv3.CheckResponse{Status: &status.Status{Code: int32(codes.PermissionDenied)}}).run(t, s.settings["GATEWAY_AUTHZ_LISTEN"], true)
+		_, stop := ok(&authv3.CheckResponse{Status: &status.Status{Code: int32(codes.PermissionDenied)}}).run(t, s.settings["GATEWAY_AUTHZ_LISTEN"], true)
 		defer stop()
 		s.query.forget()
 		if a := s.get(strictRoute, good); a.err != nil || a.status < 400 {

@@ -137,6 +137,7 @@ func TestEveryRefusedLoginIsTheSame(t *testing.T) {
 		{"72 bytes and many", longHash, true, longPassword + strings.Repeat("é", 200)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // each of them takes its time
 			s := s.in(t)
 			u := s.newMember()
 			s.sql(`UPDATE users SET hashed_password = $2, is_active = $3 WHERE id = $1::uuid`, u.id, test.hash, test.active)
@@ -270,7 +271,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	s := shared(t)
 	big := credentials("a@example.com", strings.Repeat("x", 70<<10))
 	post := func(base string, body io.Reader, length int64, contentType ...string) answer {
-		r, err := http.NewRequestWithContext(t.Context(), "POST", base+"/api/v1/users/login", body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/api/v1/users/login", body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,15 +1,10 @@
 package e2e
 
 import (
-	"context"
-	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-
-	"golang.org/x/net/http2"
 )
 
 func TestHTTP10IsJudgedTheSame(t *testing.T) {
@@ -54,13 +49,8 @@ func TestUnknownMethodsReachNothing(t *testing.T) {
 // h2 sends a request as HTTP/2 without TLS, with prior knowledge.
 func (s *stack) h2(method, path string, header http.Header) answer {
 	s.t.Helper()
-	transport := &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, address)
-		},
-	}
+	transport := &http.Transport{Protocols: &http.Protocols{}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.gateway+path, nil)
 	if err != nil {

@@ -103,6 +103,7 @@ func newStack(t testing.TB, database string, settings map[string]string) *stack 
 
 // in is the same stack in the hands of another test.
 func (s *stack) in(t testing.TB) *stack {
+	t.Helper()
 	view := *s
 	view.t = t
 	return &view

@@ -29,6 +29,7 @@ type upstream struct {
 }
 
 func newUpstream(t testing.TB) *upstream {
+	t.Helper()
 	u := &upstream{hold: make(chan struct{})}
 	u.Server = httptest.NewServer(http.HandlerFunc(u.serve))
 	t.Cleanup(func() {
