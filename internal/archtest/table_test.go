@@ -62,14 +62,15 @@ var libraries = []library{
 	{
 		module: "github.com/envoyproxy/go-control-plane/envoy",
 		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go"},
-		tests:  []string{"authz/...", "cmd/..."},
+		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"},
 	},
+	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.
 	{module: "google.golang.org/grpc", files: []string{
 		"authz/...", "cmd/internal/...",
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
-	}, tests: []string{"envoy/...", "cmd/..."}},
-	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/..."}, tests: []string{"cmd/..."}},
-	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go"}, tests: []string{"authz/...", "envoy/...", "cmd/..."}},
+	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go"}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
 
 	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/..."}},
 	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
