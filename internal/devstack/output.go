@@ -9,6 +9,7 @@ import (
 
 const (
 	tailLines = 8
+	tailWidth = 300 // bytes of each
 	maxLine   = 64 << 10
 )
 
@@ -53,7 +54,20 @@ func (t *tail) String() string {
 	if s := strings.TrimSpace(string(t.rest)); s != "" {
 		lines = append(lines[:len(lines):len(lines)], s)
 	}
-	return strings.Join(lines, " / ")
+	short := make([]string, len(lines))
+	for i, line := range lines {
+		short[i] = shorten(line)
+	}
+	return strings.Join(short, " / ")
+}
+
+// shorten cuts a line of the tail: one line of a log can hold every setting, and
+// what matters of an error stands at its start.
+func shorten(line string) string {
+	if len(line) <= tailWidth {
+		return line
+	}
+	return strings.ToValidUTF8(line[:tailWidth], "") + "…"
 }
 
 // suffix is what to add to an error text.

@@ -113,6 +113,7 @@ func TestAProcessThatEndsSaysHowAndWhatItSaidLast(t *testing.T) {
 		{"an end without one", "exit 0", "shell exited: exit status 0"},
 		{"a signal", "kill -9 $$", "shell exited: signal: killed"},
 		{"a last line without its end", "printf unfinished; exit 1", "shell exited: exit status 1; its last lines: unfinished"},
+		{"a line that holds a whole log is cut", "printf '%0400d' 7; exit 1", "shell exited: exit status 1; its last lines: " + strings.Repeat("0", 300) + "…"},
 		{"a grandchild that keeps the output open", "sleep 60 & exit 1", "shell exited: exit status 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
