@@ -136,6 +136,10 @@ func (p *Postgres) launch(ctx context.Context, o PostgresOptions) error {
 		// Nobody needs one, and its path could be too long.
 		"unix_socket_directories=",
 		"logging_collector=off",
+		// Its log becomes that of whoever started it: a message, never the row
+		// or the statement it is about, which may hold a password or its hash.
+		"log_error_verbosity=terse",
+		"log_min_error_statement=panic",
 	}
 	if o.Disposable {
 		orphaned = syscall.SIGQUIT

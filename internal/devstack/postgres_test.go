@@ -121,6 +121,46 @@ func TestTheServerIsNobodyElses(t *testing.T) {
 	}
 }
 
+// What the server says is printed by up and kept wherever that goes.
+func TestNoRowAndNoStatementReachesTheLog(t *testing.T) {
+	var said output
+	p, err := devstack.StartPostgres(within(t, time.Minute), devstack.PostgresOptions{
+		Bin: machinePostgres(t).Path, StateDir: stateDir(t), Disposable: true, Output: &said,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Stop(context.Background()) })
+	conn, err := pgx.Connect(within(t, 10*time.Second), p.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for _, sql := range []string{
+		"CREATE TABLE people (id int NOT NULL, hash text UNIQUE)",
+		"INSERT INTO people VALUES (1, 'test-hash-in-a-row')",
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sql := range []string{
+		"UPDATE people SET id = NULL",                             // DETAIL names the row
+		"INSERT INTO people VALUES (2, 'test-hash-in-a-row')",     // and this one the key
+		"UPDATE people SET password = 'test-hash-in-a-statement'", // STATEMENT holds all of it
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err == nil {
+			t.Fatalf("%s did not fail", sql)
+		}
+	}
+	if err := p.Stop(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if text := said.String(); !strings.Contains(text, `"password" of relation "people" does not exist`) || strings.Contains(text, "test-hash") {
+		t.Errorf("want the errors, and no row or statement, in:\n%s", text)
+	}
+}
+
 func TestAStateDirectoryServesOneServerAtATime(t *testing.T) {
 	bin, dir := machinePostgres(t).Path, stateDir(t)
 	startPostgres(t, bin, dir)
