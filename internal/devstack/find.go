@@ -194,6 +194,9 @@ func (s *search) named(setting, value string, resolve func(string) (string, erro
 func (s *search) fetch(o FindOptions, w wheel, cache string, cacheErr error) {
 	switch {
 	case s.over():
+	case s.ctx.Err() != nil:
+		// Whatever was tried failed for that, and says nothing of the place.
+		s.found.Err = fmt.Errorf("looking for %s: %w", s.found.Program, context.Cause(s.ctx))
 	case cacheErr != nil:
 		s.note("cache", "", cacheErr.Error())
 	case o.Offline:

@@ -2,6 +2,7 @@ package devstack_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,5 +212,22 @@ func TestProcessesThatFetchAtOnceShareOneCopy(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(cache, ".fetch-*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// up looks for both programs at once and gives up both where one is not there:
+// what the other search could not try any more is no reason to fetch.
+func TestASearchThatIsCalledOffFetchesNothing(t *testing.T) {
+	cause := errors.New("the other one is not there")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(cause)
+	notice := func(s string) { t.Errorf("it went on: %s", s) }
+	for name, find := range map[string]func(context.Context, devstack.FindOptions) (devstack.Binary, error){
+		"Envoy": devstack.EnvoyBinary, "PostgreSQL": devstack.PostgresBinaries,
+	} {
+		_, err := find(ctx, devstack.FindOptions{CacheDir: reachable(t), Notice: notice})
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v, want %v", name, err, cause)
+		}
 	}
 }
