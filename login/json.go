@@ -30,6 +30,14 @@ func (x *exchange) readBody() ([]byte, error) {
 	if x.r.ContentLength == 0 {
 		return nil, nil
 	}
+	// A length that is too much needs no waiting for the bytes; one that is not
+	// is still only what the client says.
+	if x.r.ContentLength > maxBody {
+		if !isJSON(x.r.Header.Values("Content-Type")) {
+			return nil, errContentType
+		}
+		return nil, errTooLarge
+	}
 	body := bufio.NewReader(http.MaxBytesReader(x.w, x.r.Body, maxBody))
 	_, err := body.Peek(1)
 	if errors.Is(err, io.EOF) {

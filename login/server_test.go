@@ -71,6 +71,7 @@ func TestAClientThatDawdles(t *testing.T) {
 	}{
 		{"over its headers is cut off", "POST " + loginPath + " HTTP/1.1\r\nHost: x\r\n", 0, "", 5 * time.Second},
 		{"over its body is told so", head + "Content-Length: 100\r\n\r\n{", 408, `{"detail":"Request body took too long."}`, 10 * time.Second},
+		{"over a body that it says is too large is told so at once", head + "Content-Length: 65537\r\n\r\n{", 413, `{"detail":"Request body too large."}`, 0},
 		{"over its body in chunks is told so", head + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", 408, `{"detail":"Request body took too long."}`, 10 * time.Second},
 		{"before its body is told so", head + "Content-Length: 100\r\n\r\n", 408, `{"detail":"Request body took too long."}`, 10 * time.Second},
 		{"over the body of a path that does not exist is not waited for", "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 404, `{"detail":"Not Found"}`, 0},
