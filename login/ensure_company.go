@@ -20,6 +20,9 @@ const longestInvitation = 512
 type wish struct {
 	company    identity.CompanyID
 	invitation string
+	// nobodys: the nil UUID was asked for, which no company has and which in
+	// company would read as none.
+	nobodys bool
 }
 
 // ensured is the answer (contract section 7).
@@ -111,10 +114,10 @@ func readWish(body []byte) (wish, error) {
 	var wrong faults
 	if text, ok := m.optional("company_id", "uuid_type", "UUID input should be a string, bytes or UUID object", &wrong); ok {
 		want.company, err = identity.ParseCompanyID(text)
-		// The nil UUID would read as "none was asked for".
-		if err != nil || want.company.IsZero() {
+		if err != nil {
 			wrong.add("company_id", "uuid_parsing", "Input should be a valid UUID")
 		}
+		want.nobodys = err == nil && want.company.IsZero()
 	}
 	if text, ok := m.optional("invitation_token", "string_type", "Input should be a valid string", &wrong); ok {
 		want.invitation = text
@@ -135,7 +138,12 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 		InvitationToken: want.invitation,
 		Default:         s.with.DefaultCompany,
 		AnyCompany:      s.with.AnyCompany,
-		Admit:           func(standing identity.Standing) error { return s.admit(c, standing, now) },
+		Admit: func(standing identity.Standing) error {
+			if err := s.admit(c, standing, now); err != nil || !want.nobodys {
+				return err
+			}
+			return s.unknown()
+		},
 	})
 	var refused *problem.Problem
 	switch {
@@ -152,6 +160,14 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 	default:
 		return joined, unanswered(err)
 	}
+}
+
+// unknown is the refusal of a company that nobody has.
+func (s *Service) unknown() error {
+	if s.with.AnyCompany {
+		return errUnknownCompany
+	}
+	return errJoinRefused
 }
 
 // admit judges the token against what the database says at this moment.

@@ -89,7 +89,6 @@ func TestTheBodyOfEnsureCompany(t *testing.T) {
 		{"an empty company", `{"company_id":""}`, "application/json", 422, identity.JoinRequest{}, "uuid_parsing", "company_id"},
 		{"a company that is no UUID", `{"company_id":"acme"}`, "application/json", 422, identity.JoinRequest{}, "uuid_parsing", "company_id"},
 		{"a UUID in braces", `{"company_id":"{` + id + `}"}`, "application/json", 422, identity.JoinRequest{}, "uuid_parsing", "company_id"},
-		{"the nil UUID, which would read as none", `{"company_id":"00000000-0000-0000-0000-000000000000"}`, "application/json", 422, identity.JoinRequest{}, "uuid_parsing", "company_id"},
 		{"a company that is a number", `{"company_id":7}`, "application/json", 422, identity.JoinRequest{}, "uuid_type", "company_id"},
 		{"an invitation that is a number", `{"invitation_token":7}`, "application/json", 422, identity.JoinRequest{}, "string_type", "invitation_token"},
 		{"an invitation that is too long", `{"invitation_token":"` + strings.Repeat("x", 513) + `"}`, "application/json", 422, identity.JoinRequest{}, "string_too_long", "invitation_token"},
@@ -201,6 +200,34 @@ func TestWhoMayAskForACompany(t *testing.T) {
 			}
 			if n := g.count("gatehouse_company_joins_total", result); n != 1 {
 				t.Errorf("%s was counted %d times", result, n)
+			}
+		})
+	}
+}
+
+// The nil UUID is a UUID, of a company that nobody has; taken for "none" it
+// would confirm the current one.
+func TestTheNilCompanyIsRefusedLikeAnyUnknownOne(t *testing.T) {
+	gone := standing()
+	gone.Exists = false
+	tests := []struct {
+		name     string
+		standing identity.Standing
+		any      bool
+		status   int
+		body     string
+	}{
+		{"where invitations count", standing(), false, 403, `{"detail":"You are not allowed to join this company."}`},
+		{"where any company will do", standing(), true, 404, `{"detail":"Company not found."}`},
+		{"but the user is judged first", gone, true, 401, `{"detail":"User associated with token not found."}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			g := newStage(t, joining(tt.standing, moved(acme, false)), func(o *login.Options) { o.AnyCompany = tt.any })
+			r := post(ensurePath, `{"company_id":"00000000-0000-0000-0000-000000000000"}`)
+			r.Header.Set("Authorization", "Bearer "+g.tokenOf(nativeGrant()))
+			if w := g.send(r); w.Code != tt.status || w.Body.String() != tt.body {
+				t.Errorf("got %d %s, want %d %s", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
 	}

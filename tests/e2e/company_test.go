@@ -130,13 +130,15 @@ func TestEnsureCompanyReadsItsBodyStrictly(t *testing.T) {
 	for name, body := range map[string]string{
 		"no UUID": `{"company_id":"acme"}`, "empty": `{"company_id":""}`, "a number": `{"company_id":7}`, "braces": `{"company_id":"{` + u.company + `}"}`,
 		"no hyphens": `{"company_id":"0f8fad5bd9cb469fa16570867728950e"}`, "a list": `["x"]`, "no JSON": `x`, "twice": `{"company_id":null,"company_id":null}`,
-		"another case": `{"Company_ID":null}`, "something behind": `{} {}`, "a text": `"x"`, "the nil UUID": `{"company_id":"00000000-0000-0000-0000-000000000000"}`,
+		"another case": `{"Company_ID":null}`, "something behind": `{} {}`, "a text": `"x"`,
 		"an invitation that is a number": `{"invitation_token":7}`,
 	} {
 		t.Run(name, func(t *testing.T) { wantInvalid(t, s.in(t).ensure(raw, body), []string{"acme"}) })
 	}
 	s.do("POST", initialRoute, http.Header{"Authorization": {"Bearer " + raw}, "Content-Type": {"text/plain"}}, "{}").
 		want(t, http.StatusUnsupportedMediaType, "Content-Type must be application/json.")
+	// A UUID, if nobody's.
+	s.ensure(raw, `{"company_id":"00000000-0000-0000-0000-000000000000"}`).want(t, http.StatusForbidden, notAllowed)
 	// Who asks is settled before what is asked.
 	s.direct("POST", initialRoute, bearer("x"), "no JSON").expect(t, malformed)
 }
