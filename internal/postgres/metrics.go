@@ -16,6 +16,7 @@ type query string
 const (
 	queryPing            query = "ping"
 	queryStanding        query = "standing"
+	queryStandings       query = "standings"
 	queryAccountByEmail  query = "account_by_email"
 	queryRecordLogin     query = "record_login"
 	queryReplaceHash     query = "replace_password_hash"
@@ -37,7 +38,7 @@ const (
 )
 
 func queries() []query {
-	return []query{queryPing, queryStanding, queryAccountByEmail, queryRecordLogin, queryReplaceHash, queryJoin,
+	return []query{queryPing, queryStanding, queryStandings, queryAccountByEmail, queryRecordLogin, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryHighestCost}
 }
