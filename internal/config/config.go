@@ -86,6 +86,8 @@ type Tokens struct {
 	Issuer   string        // empty: not asked for
 	Leeway   time.Duration // on exp, nbf and iat
 	TTL      time.Duration // of tokens that we issue
+	// SessionLifetime is the longest time from a login to the end of its session.
+	SessionLifetime time.Duration
 	// LegacyUntil ends the time of tokens that name no key; zero: no end.
 	LegacyUntil time.Time
 }

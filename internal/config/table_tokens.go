@@ -80,7 +80,11 @@ func tokenRows() []row {
 			meaning: "How long an issued token lives, `1s` to `8760h`.",
 			read:    into(duration(time.Second, 8760*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.TTL }),
 		},
-		{name: "SESSION_MAX_LIFETIME", by: NeedLogin, later: true, meaning: "The absolute end of a session."},
+		{
+			name: "SESSION_MAX_LIFETIME", fallback: "720h", by: NeedLogin,
+			meaning: "How long after its login a session ends whatever happens in it, `2s` to `87600h`. No token outlives its session.",
+			read:    into(duration(2*time.Second, 87_600*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.SessionLifetime }),
+		},
 		{
 			name: "LEGACY_TOKENS_UNTIL", by: verifying,
 			meaning: "RFC 3339 time after which tokens without `kid` are refused. Unset: they are accepted, with a warning at start.",
