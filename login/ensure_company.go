@@ -61,12 +61,11 @@ func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error
 	// it belongs to the same session and ends with it. A token without one is a
 	// session of its own: exchanging it does not prolong it, or it would live for
 	// ever and past LEGACY_TOKENS_UNTIL.
-	grant := grantTo(joined.User)
-	grant.Session, grant.NotAfter = credential.Session, joined.Session.NotAfter
+	going := identity.Login{User: joined.User, ID: credential.Session, AuthTime: joined.Session.AuthTime, NotAfter: joined.Session.NotAfter}
 	if !credential.HasSession {
-		grant.NotAfter = credential.ExpiresAt
+		going.NotAfter = credential.ExpiresAt
 	}
-	minted, err := s.with.Issuer.Issue(grant, now)
+	minted, err := s.with.Issuer.Issue(grantTo(going), now)
 	if err != nil {
 		return answer{}, err
 	}
@@ -135,14 +134,11 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 		InvitationToken: want.invitation,
 		Default:         s.with.DefaultCompany,
 		AnyCompany:      s.with.AnyCompany,
-		Admit:           func(standing identity.Standing) error { return s.admit(c, standing, now) },
+		Admit:           func(standing identity.Standing) error { return s.admitToMint(c, standing, now) },
 	})
-	var refused *problem.Problem
 	switch {
-	case err == nil, errors.As(err, &refused):
-		return joined, err
-	case errors.Is(err, identity.ErrNotFound):
-		return joined, problem.UserNotFound
+	case err == nil:
+		return joined, nil
 	case errors.Is(err, identity.ErrNoCompany):
 		return joined, errNoCompany
 	case errors.Is(err, identity.ErrJoinRefused):
@@ -150,7 +146,21 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 	case errors.Is(err, identity.ErrUnknownCompany):
 		return joined, errUnknownCompany
 	default:
-		return joined, unanswered(err)
+		return joined, unadmitted(err)
+	}
+}
+
+// unadmitted is the refusal when a step that judges the user by itself failed:
+// the judgement, or that there was none.
+func unadmitted(err error) error {
+	var refused *problem.Problem
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, identity.ErrNotFound):
+		return problem.UserNotFound
+	default:
+		return unanswered(err)
 	}
 }
 
@@ -158,6 +168,15 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 func (s *Service) admit(c identity.Credential, standing identity.Standing, now time.Time) error {
 	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil {
 		return refusal
+	}
+	return nil
+}
+
+// admitToMint is admit for an answer that holds another token of the session,
+// which has to last long enough for one.
+func (s *Service) admitToMint(c identity.Credential, standing identity.Standing, now time.Time) error {
+	if err := s.admit(c, standing, now); err != nil {
+		return err
 	}
 	if c.HasSession && over(standing.Session.NotAfter, now) {
 		return problem.TokenRevoked
