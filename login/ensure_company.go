@@ -166,7 +166,7 @@ func unadmitted(err error) error {
 
 // admit judges the token against what the database says at this moment.
 func (s *Service) admit(c identity.Credential, standing identity.Standing, now time.Time) error {
-	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil {
+	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil { //nolint:revive // a nil *Problem is no nil error
 		return refusal
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestOldSessionsAreSweptEveryMinute(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { g.service.Sweep(ctx); close(done) }()
-		time.Sleep(2*time.Minute + time.Second) // on the bubble's clock
+		<-time.After(2*time.Minute + time.Second) // on the bubble's clock
 		cancel()
 		<-done
 		want := []time.Duration{time.Minute, time.Minute, time.Minute, 2 * time.Minute}

@@ -178,8 +178,11 @@ func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
 	db.exec(`BEGIN`)
 	db.exec(`SELECT FROM users FOR UPDATE`)
 	for name, work := range map[string]func(context.Context) error{
-		"login":    func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
-		"password": func(ctx context.Context) error { _, err := store.SetPassword(ctx, userID(1), "another-hash"); return err },
+		"login": func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
+		"password": func(ctx context.Context) error {
+			_, err := store.SetPassword(ctx, userID(1), "another-hash")
+			return err
+		},
 		"logout": func(ctx context.Context) error {
 			_, err := store.EndSessions(ctx, identity.LogoutRequest{User: userID(1), Scope: identity.LogoutGlobal, Admit: admitAll})
 			return err
