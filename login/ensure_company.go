@@ -166,10 +166,11 @@ func unadmitted(err error) error {
 
 // admit judges the token against what the database says at this moment.
 func (s *Service) admit(c identity.Credential, standing identity.Standing, now time.Time) error {
-	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil { //nolint:revive // a nil *Problem is no nil error
-		return refusal
+	refusal := standing.Admit(c, s.with.LegacyTokensUntil, now)
+	if refusal == nil {
+		return nil // and not refusal: a nil pointer in an error is no nil error
 	}
-	return nil
+	return refusal
 }
 
 // admitToMint is admit for an answer that holds another token of the session,
