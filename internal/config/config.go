@@ -27,6 +27,7 @@ type Settings struct {
 	Tokens    Tokens
 	Checks    Checks
 	Database  Database
+	Activity  Activity
 	Companies Companies
 	Passwords Passwords
 	Edge      Edge
@@ -133,6 +134,15 @@ type Database struct {
 	user     string
 	password Secret
 	sslMode  string
+}
+
+// Activity says what authz remembers of users, and for how long it may.
+type Activity struct {
+	Cache bool
+	Bytes uint32
+	// ProofOfLife is how long memory is trusted after the last proof that changes
+	// in the database are heard.
+	ProofOfLife time.Duration
 }
 
 // Companies says how users come to a company.
