@@ -51,6 +51,7 @@ func TestWhatAuthzAnswersDecidesAndNothingElseLetsThrough(t *testing.T) {
 			for _, r := range []struct{ method, path string }{
 				{"GET", "/api/v1/ingest/x"},
 				{"POST", "/api/v1/users/me/ensure-company"},
+				{"POST", "/api/v1/users/me/password"},
 			} {
 				got := g.do(t, r.method, r.path, headers...)
 				if got.status != c.want.status {

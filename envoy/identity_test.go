@@ -26,6 +26,8 @@ func TestNoForgedIdentityReachesAnyUpstreamOnAnyRoute(t *testing.T) {
 		{"OPTIONS /api/v1/query/x", "allow-nobody", false},
 		{"POST /api/v1/users/me/ensure-company", "allow", true},
 		{"POST /api/v1/users/me/ensure-company", "allow-nobody", false},
+		{"POST /api/v1/users/logout", "allow", true},
+		{"GET /api/v1/users/me", "allow", true},
 		{"POST /api/v1/users/login", "none", false},
 		{"GET /api/v1/auth/x", "none", false},
 		{"GET /health", "none", false},

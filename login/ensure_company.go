@@ -64,12 +64,11 @@ func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error
 	// it belongs to the same session and ends with it. A token without one is a
 	// session of its own: exchanging it does not prolong it, or it would live for
 	// ever and past LEGACY_TOKENS_UNTIL.
-	grant := grantTo(joined.User)
-	grant.Session, grant.NotAfter = credential.Session, joined.Session.NotAfter
+	going := identity.Login{User: joined.User, ID: credential.Session, AuthTime: joined.Session.AuthTime, NotAfter: joined.Session.NotAfter}
 	if !credential.HasSession {
-		grant.NotAfter = credential.ExpiresAt
+		going.NotAfter = credential.ExpiresAt
 	}
-	minted, err := s.with.Issuer.Issue(grant, now)
+	minted, err := s.with.Issuer.Issue(grantTo(going), now)
 	if err != nil {
 		return answer{}, err
 	}
@@ -139,18 +138,15 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 		Default:         s.with.DefaultCompany,
 		AnyCompany:      s.with.AnyCompany,
 		Admit: func(standing identity.Standing) error {
-			if err := s.admit(c, standing, now); err != nil || !want.nobodys {
+			if err := s.admitToMint(c, standing, now); err != nil || !want.nobodys {
 				return err
 			}
 			return s.unknown()
 		},
 	})
-	var refused *problem.Problem
 	switch {
-	case err == nil, errors.As(err, &refused):
-		return joined, err
-	case errors.Is(err, identity.ErrNotFound):
-		return joined, problem.UserNotFound
+	case err == nil:
+		return joined, nil
 	case errors.Is(err, identity.ErrNoCompany):
 		return joined, errNoCompany
 	case errors.Is(err, identity.ErrJoinRefused):
@@ -158,7 +154,21 @@ func (s *Service) join(ctx context.Context, c identity.Credential, want wish, no
 	case errors.Is(err, identity.ErrUnknownCompany):
 		return joined, errUnknownCompany
 	default:
-		return joined, unanswered(err)
+		return joined, unadmitted(err)
+	}
+}
+
+// unadmitted is the refusal when a step that judges the user by itself failed:
+// the judgement, or that there was none.
+func unadmitted(err error) error {
+	var refused *problem.Problem
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, identity.ErrNotFound):
+		return problem.UserNotFound
+	default:
+		return unanswered(err)
 	}
 }
 
@@ -172,8 +182,18 @@ func (s *Service) unknown() error {
 
 // admit judges the token against what the database says at this moment.
 func (s *Service) admit(c identity.Credential, standing identity.Standing, now time.Time) error {
-	if refusal := standing.Admit(c, s.with.LegacyTokensUntil, now); refusal != nil {
-		return refusal
+	refusal := standing.Admit(c, s.with.LegacyTokensUntil, now)
+	if refusal == nil {
+		return nil // and not refusal: a nil pointer in an error is no nil error
+	}
+	return refusal
+}
+
+// admitToMint is admit for an answer that holds another token of the session,
+// which has to last long enough for one.
+func (s *Service) admitToMint(c identity.Credential, standing identity.Standing, now time.Time) error {
+	if err := s.admit(c, standing, now); err != nil {
+		return err
 	}
 	if c.HasSession && over(standing.Session.NotAfter, now) {
 		return problem.TokenRevoked

@@ -25,8 +25,11 @@ import (
 )
 
 const (
-	loginPath  = "/api/v1/users/login"
-	ensurePath = "/api/v1/users/me/ensure-company"
+	loginPath    = "/api/v1/users/login"
+	logoutPath   = "/api/v1/users/logout"
+	mePath       = "/api/v1/users/me"
+	passwordPath = "/api/v1/users/me/password"
+	ensurePath   = "/api/v1/users/me/ensure-company"
 
 	secret      = "test-secret-made-of-plain-words-only"
 	rightWords  = "the right words"
@@ -76,7 +79,13 @@ func mustSession(text string) identity.SessionID {
 // store answers as its functions say. What a test leaves out must not be asked.
 type store struct {
 	accountByEmail func(ctx context.Context, email string) (identity.Account, error)
-	recordLogin    func(ctx context.Context, user identity.UserID) error
+	accountByID    func(ctx context.Context, user identity.UserID) (identity.Account, error)
+	startSession   func(ctx context.Context, request identity.LoginRequest) (identity.Login, error)
+	endSessions    func(ctx context.Context, request identity.LogoutRequest) (int, error)
+	changePassword func(ctx context.Context, request identity.PasswordChange) (identity.Login, int, error)
+	standing       func(ctx context.Context) (identity.Standing, error)
+	profile        func(ctx context.Context) (identity.Profile, error)
+	sweep          func(ctx context.Context) (int, error)
 	replaceHash    func(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error)
 	join           func(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error)
 	ping           func(ctx context.Context) error
@@ -86,9 +95,31 @@ func (s store) AccountByEmail(ctx context.Context, email string) (identity.Accou
 	return s.accountByEmail(ctx, email)
 }
 
-func (s store) RecordLogin(ctx context.Context, user identity.UserID) error {
-	return s.recordLogin(ctx, user)
+func (s store) AccountByID(ctx context.Context, user identity.UserID) (identity.Account, error) {
+	return s.accountByID(ctx, user)
 }
+
+func (s store) StartSession(ctx context.Context, request identity.LoginRequest) (identity.Login, error) {
+	return s.startSession(ctx, request)
+}
+
+func (s store) EndSessions(ctx context.Context, request identity.LogoutRequest) (int, error) {
+	return s.endSessions(ctx, request)
+}
+
+func (s store) ChangePassword(ctx context.Context, request identity.PasswordChange) (identity.Login, int, error) {
+	return s.changePassword(ctx, request)
+}
+
+func (s store) Standing(ctx context.Context, _ identity.UserID, _ identity.SessionID, _ identity.CompanyID) (identity.Standing, error) {
+	return s.standing(ctx)
+}
+
+func (s store) Profile(ctx context.Context, _ identity.UserID, _ identity.SessionID) (identity.Profile, error) {
+	return s.profile(ctx)
+}
+
+func (s store) SweepSessions(ctx context.Context) (int, error) { return s.sweep(ctx) }
 
 func (s store) ReplacePasswordHash(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error) {
 	return s.replaceHash(ctx, user, oldHash, newHash)
@@ -109,10 +140,17 @@ func holding(account identity.Account) store {
 			}
 			return account, nil
 		},
-		recordLogin: func(context.Context, identity.UserID) error { return nil },
+		startSession: func(context.Context, identity.LoginRequest) (identity.Login, error) {
+			return begun(account.User, time.Now()), nil
+		},
 		replaceHash: func(context.Context, identity.UserID, string, string) (bool, error) { return true, nil },
 		ping:        func(context.Context) error { return nil },
 	}
+}
+
+// begun is a session that was begun at now.
+func begun(user identity.User, now time.Time) identity.Login {
+	return identity.Login{User: user, ID: session, AuthTime: now, NotAfter: now.Add(720 * time.Hour)}
 }
 
 // adaWith is an active account with a company and the given hash.
@@ -128,6 +166,7 @@ func adaWith(hash string) identity.Account {
 // stage is a service with everything around it.
 type stage struct {
 	t         *testing.T
+	service   *login.Service
 	handler   http.Handler
 	passwords *password.Hasher
 	verifier  *token.Verifier
@@ -171,19 +210,19 @@ func newStageWith(t *testing.T, s store, passwords password.Options, changes ...
 	}
 	o := login.Options{
 		ProjectName: "Gatehouse",
-		Accounts:    s, Companies: s, Database: s,
-		Passwords: g.passwords, Verifier: g.verifier, Issuer: g.issuer,
+		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Database: s,
+		SessionLifetime: 720 * time.Hour,
+		Passwords:       g.passwords, Verifier: g.verifier, Issuer: g.issuer,
 		Logger:  slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: g.registry,
 	}
 	for _, change := range changes {
 		change(&o)
 	}
-	service, err := login.New(o)
-	if err != nil {
+	if g.service, err = login.New(o); err != nil {
 		t.Fatal(err)
 	}
-	g.handler = service.Handler()
+	g.handler = g.service.Handler()
 	return g
 }
 
@@ -214,14 +253,21 @@ func (g *stage) send(r *http.Request) *httptest.ResponseRecorder {
 	g.t.Helper()
 	w := httptest.NewRecorder()
 	g.handler.ServeHTTP(w, r)
-	for name, want := range map[string]string{
+	promised := map[string]string{
 		"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-	} {
+	}
+	if w.Code == http.StatusNoContent {
+		delete(promised, "Content-Type")
+		if w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
+			g.t.Errorf("an answer without content has %q of %s", w.Body, w.Header().Get("Content-Type"))
+		}
+	}
+	for name, want := range promised {
 		if got := w.Result().Header.Values(name); len(got) != 1 || got[0] != want {
 			g.t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	if !json.Valid(w.Body.Bytes()) {
+	if w.Code != http.StatusNoContent && !json.Valid(w.Body.Bytes()) {
 		g.t.Errorf("the body is no JSON: %q", w.Body)
 	}
 	return w

@@ -106,6 +106,15 @@ func (f *faults) add(field, kind, msg string) {
 	*f = append(*f, fault{Type: kind, Loc: []string{"body", field}, Msg: msg})
 }
 
+// tooLong and holdsNUL are faults of every password.
+func (f *faults) tooLong(field string) {
+	f.add(field, "string_too_long", "String should have at most 1024 characters")
+}
+
+func (f *faults) holdsNUL(field string) {
+	f.add(field, "value_error", "Value error, a NUL character is not allowed")
+}
+
 // err is nil if nothing was wrong.
 func (f *faults) err() error {
 	if len(*f) == 0 {
@@ -245,9 +254,13 @@ func (s *Service) write(x *exchange, a answer, err error) answer {
 		// the answer.
 		h.Set("Connection", "close")
 	}
-	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if a.status == http.StatusNoContent {
+		x.w.WriteHeader(a.status)
+		return a
+	}
+	h.Set("Content-Type", "application/json")
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)

@@ -1,6 +1,6 @@
-// Package login lets a person in and puts them in a company: the HTTP service
-// behind POST /api/v1/users/login and POST /api/v1/users/me/ensure-company,
-// with /health and / beside them.
+// Package login lets a person in, puts them in a company and lets them out again:
+// the HTTP service behind /api/v1/users/login, /api/v1/users/logout and
+// /api/v1/users/me with what lies below it; /health and / stand beside them.
 //
 // It believes no header about who is asking: where a token is needed, it judges
 // the token itself. It must never know how users are stored, how a token or a
@@ -23,14 +23,34 @@ import (
 	"github.com/atenex/gatehouse/internal/token"
 )
 
-// Accounts finds people by their address and keeps what a login changes.
+// Accounts finds people and keeps their password hashes.
 type Accounts interface {
 	// AccountByEmail folds ASCII letters only. identity.ErrNotFound: nobody.
 	AccountByEmail(ctx context.Context, email string) (identity.Account, error)
-	// RecordLogin notes the moment. identity.ErrNotFound: gone meanwhile.
-	RecordLogin(ctx context.Context, user identity.UserID) error
+	// AccountByID is the same by id.
+	AccountByID(ctx context.Context, user identity.UserID) (identity.Account, error)
 	// ReplacePasswordHash reports false if the hash is no longer the old one.
 	ReplacePasswordHash(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error)
+}
+
+// Sessions begins and ends logins, each in one transaction under the lock of the
+// user's row. identity.ErrChanged: the account is not what the password was
+// proved against, and nothing was done.
+type Sessions interface {
+	StartSession(ctx context.Context, request identity.LoginRequest) (identity.Login, error)
+	EndSessions(ctx context.Context, request identity.LogoutRequest) (ended int, err error)
+	ChangePassword(ctx context.Context, request identity.PasswordChange) (login identity.Login, ended int, err error)
+}
+
+// Directory says what is known of a user now.
+type Directory interface {
+	Standing(ctx context.Context, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error)
+	Profile(ctx context.Context, user identity.UserID, session identity.SessionID) (identity.Profile, error)
+}
+
+// Sweeper deletes sessions that were over long ago, a bounded number at a time.
+type Sweeper interface {
+	SweepSessions(ctx context.Context) (swept int, err error)
 }
 
 // Companies makes a company a user's current one, in one transaction.
@@ -57,12 +77,17 @@ type Issuer interface {
 type Options struct {
 	ProjectName string
 	Accounts    Accounts
+	Sessions    Sessions
+	Directory   Directory
+	Sweeper     Sweeper
 	Companies   Companies
 	Database    Pinger
 	Passwords   *password.Hasher
 	Verifier    Verifier
 	Issuer      Issuer
 
+	// SessionLifetime is how long a login may last, whatever happens in it.
+	SessionLifetime time.Duration
 	// DefaultCompany is where users without one may go; zero: nowhere.
 	DefaultCompany identity.CompanyID
 	// AnyCompany is COMPANY_JOIN_POLICY=any: no invitation is needed.
@@ -91,9 +116,12 @@ const storeTime = 4 * time.Second
 
 // New refuses to make a service that lacks a part.
 func New(o Options) (*Service, error) {
-	if o.Accounts == nil || o.Companies == nil || o.Database == nil || o.Passwords == nil ||
-		o.Verifier == nil || o.Issuer == nil || o.Logger == nil {
+	if o.Accounts == nil || o.Sessions == nil || o.Directory == nil || o.Sweeper == nil || o.Companies == nil ||
+		o.Database == nil || o.Passwords == nil || o.Verifier == nil || o.Issuer == nil || o.Logger == nil {
 		return nil, errors.New("the login service lacks a part")
+	}
+	if o.SessionLifetime < time.Second {
+		return nil, errors.New("a session must last a second at least")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -101,6 +129,9 @@ func New(o Options) (*Service, error) {
 	s := &Service{with: o, metrics: newMetrics(o.Metrics)}
 	s.routes = map[string]route{
 		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
+		"/api/v1/users/logout":            {name: "logout", method: http.MethodPost, serve: s.logout},
+		"/api/v1/users/me":                {name: "me", method: http.MethodGet, serve: s.me},
+		"/api/v1/users/me/password":       {name: "password", method: http.MethodPost, serve: s.changePassword},
 		"/api/v1/users/me/ensure-company": {name: "ensure_company", method: http.MethodPost, serve: s.ensureCompany, count: s.metrics.join},
 		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
 		"/":                               {name: "root", method: http.MethodGet, serve: s.root},

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	attempts *prometheus.CounterVec
 	joins    *prometheus.CounterVec
+	ended    *prometheus.CounterVec
 	requests *prometheus.HistogramVec
 }
 
@@ -31,6 +32,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		joins: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_company_joins_total", Help: "Requests to be put in a company, by how they ended.",
 		}, []string{"result"}),
+		ended: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_sessions_ended_total", Help: "Sessions that their users ended before their time, by why.",
+		}, []string{"reason"}),
 		requests: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gatehouse_login_request_duration_seconds", Help: "Time to answer a request, the floor under refusals included.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},
@@ -42,8 +46,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, result := range []string{"joined", "confirmed", "no_company", "join_refused", "unknown_company", "unauthenticated", "invalid", "error"} {
 		m.joins.WithLabelValues(result)
 	}
+	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange} {
+		m.ended.WithLabelValues(reason)
+	}
 	return m
 }
+
+// Why a session was ended here, as the sessions table says it.
+const (
+	endedLogout         = "logout"
+	endedLogoutAll      = "logout_all"
+	endedPasswordChange = "password_change"
+)
 
 // attempt counts a login. One whose client hung up before it was judged ended in
 // no way at all and is not counted.

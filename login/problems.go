@@ -22,6 +22,8 @@ var (
 
 	errBadCredentials = &problem.Problem{Reason: "bad_credentials", Status: http.StatusUnauthorized, Detail: "Incorrect email or password", Challenge: "Bearer"}
 
+	errWrongPassword = &problem.Problem{Reason: "wrong_password", Status: http.StatusBadRequest, Detail: "Current password is incorrect."}
+
 	errNoCompany      = &problem.Problem{Reason: "no_company", Status: http.StatusBadRequest, Detail: "Cannot associate company: No company ID provided and no default is configured for the gateway."}
 	errJoinRefused    = &problem.Problem{Reason: "join_refused", Status: http.StatusForbidden, Detail: "You are not allowed to join this company."}
 	errUnknownCompany = &problem.Problem{Reason: "unknown_company", Status: http.StatusNotFound, Detail: "Company not found."}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/password"
 	"github.com/atenex/gatehouse/internal/token"
 )
 
@@ -26,6 +27,10 @@ const defaultRole = "user"
 // upgradeTime bounds how long the answer to a good login may wait for its hash
 // to be replaced.
 const upgradeTime = 2 * time.Second
+
+// proofs is how often a password is proved for one request whose account keeps
+// changing.
+const proofs = 3
 
 type credentials struct{ email, password string }
 
@@ -53,32 +58,69 @@ func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	account, better, err := s.authenticate(ctx, x, given)
+	account, begun, better, err := s.logIn(ctx, x, given)
 	if err != nil {
 		return answer{}, err
 	}
 	now := s.with.Now()
-	minted, err := s.with.Issuer.Issue(grantTo(account.User), now)
+	minted, err := s.with.Issuer.Issue(grantTo(begun), now)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := s.record(ctx, account.ID); err != nil {
 		return answer{}, err
 	}
 	if better != "" {
 		s.upgrade(ctx, account, better)
 	}
-	x.company = account.Company
+	u := begun.User
+	x.company = u.Company
 	return answer{status: http.StatusOK, result: "success", body: loggedIn{
 		AccessToken: minted.Token,
 		TokenType:   "bearer",
 		ExpiresIn:   int64(minted.ExpiresAt.Sub(now).Seconds()),
-		UserID:      account.ID.String(),
-		Email:       account.Email,
-		FullName:    orNull(account.FullName),
-		Role:        roleOf(account.User),
-		CompanyID:   companyOrNull(account.Company),
+		UserID:      u.ID.String(),
+		Email:       u.Email,
+		FullName:    orNull(u.FullName),
+		Role:        roleOf(u),
+		CompanyID:   companyOrNull(u.Company),
 	}}, nil
+}
+
+// logIn proves the password and begins a session. What was proved is compared
+// once more where the session is written, so that a password that is being
+// changed at this moment lets nobody in; with another hash of the same password,
+// such as the one that a login beside this one left, it is proved anew.
+func (s *Service) logIn(ctx context.Context, x *exchange, given credentials) (identity.Account, identity.Login, string, error) {
+	for range proofs {
+		account, better, err := s.authenticate(ctx, x, given)
+		if err != nil {
+			return identity.Account{}, identity.Login{}, "", err
+		}
+		begun, err := s.begin(ctx, x, account)
+		switch {
+		case err == nil:
+			return account, begun, better, nil
+		case !errors.Is(err, identity.ErrChanged):
+			// A login that cannot be noted does not happen: a store that takes no
+			// writes is down.
+			return identity.Account{}, identity.Login{}, "", unanswered(err)
+		}
+	}
+	return identity.Account{}, identity.Login{}, "", errUnavailable.Because(identity.ErrChanged)
+}
+
+func (s *Service) begin(ctx context.Context, x *exchange, account identity.Account) (identity.Login, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	return s.with.Sessions.StartSession(ctx, identity.LoginRequest{
+		User:         account.ID,
+		PasswordHash: account.PasswordHash,
+		Lifetime:     s.with.SessionLifetime,
+		Client:       s.client(x.r),
+	})
+}
+
+// client is what is kept of where a session began.
+func (s *Service) client(r *http.Request) identity.Client {
+	return identity.Client{Address: source(r, s.with.TrustedProxies), UserAgent: r.UserAgent()}
 }
 
 func readCredentials(body []byte) (credentials, error) {
@@ -94,18 +136,18 @@ func readCredentials(body []byte) (credentials, error) {
 	if ok && identity.CheckEmail(email) != nil {
 		wrong.add("email", "value_error", "value is not a valid email address")
 	}
-	password, ok := m.required("password", &wrong)
+	words, ok := m.required("password", &wrong)
 	if ok {
-		switch n := utf8.RuneCountInString(password); {
+		switch n := utf8.RuneCountInString(words); {
 		case n < shortestPassword:
 			wrong.add("password", "string_too_short", "String should have at least 6 characters")
 		case n > longestPassword:
-			wrong.add("password", "string_too_long", "String should have at most 1024 characters")
-		case strings.IndexByte(password, 0) >= 0:
-			wrong.add("password", "value_error", "Value error, a NUL character is not allowed")
+			wrong.tooLong("password")
+		case strings.IndexByte(words, 0) >= 0:
+			wrong.holdsNUL("password")
 		}
 	}
-	return credentials{email: email, password: password}, wrong.err()
+	return credentials{email: email, password: words}, wrong.err()
 }
 
 // authenticate finds whose credentials these are. Whatever is wrong with them,
@@ -127,9 +169,7 @@ func (s *Service) authenticate(ctx context.Context, x *exchange, given credentia
 	x.user = account.ID
 	match := permit.Verify(account.PasswordHash, given.password)
 	if !match.OK || !account.Active {
-		due := permit.FailureDue()
-		permit.Release()
-		waitUntil(ctx, due)
+		refuse(ctx, permit)
 		return identity.Account{}, "", errBadCredentials
 	}
 	if !match.Upgrade {
@@ -156,29 +196,16 @@ func (s *Service) account(ctx context.Context, email string) (identity.Account, 
 	return account, err
 }
 
-// waitUntil ends early where nobody waits for the answer any more.
-func waitUntil(ctx context.Context, due time.Time) {
+// refuse gives the permit back and waits until a refusal may be told. It ends
+// early where nobody waits for the answer any more.
+func refuse(ctx context.Context, permit *password.Permit) {
+	due := permit.FailureDue()
+	permit.Release()
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-}
-
-// record notes the login. One that cannot be noted does not happen: a store
-// that takes no writes is down, and a session will have to be written here too.
-func (s *Service) record(ctx context.Context, user identity.UserID) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	err := s.with.Accounts.RecordLogin(ctx, user)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, identity.ErrNotFound):
-		return errBadCredentials.Because(errors.New("the user was deleted meanwhile"))
-	default:
-		return unanswered(err)
 	}
 }
 
@@ -196,9 +223,12 @@ func (s *Service) upgrade(ctx context.Context, account identity.Account, better 
 	}
 }
 
-// grantTo is the token that a row of users calls for.
-func grantTo(u identity.User) token.Grant {
-	return token.Grant{User: u.ID, Email: u.Email, Company: u.Company, Roles: []string{roleOf(u)}}
+// grantTo is the token that a session calls for.
+func grantTo(l identity.Login) token.Grant {
+	return token.Grant{
+		User: l.User.ID, Email: l.User.Email, Company: l.User.Company, Roles: []string{roleOf(l.User)},
+		Session: l.ID, AuthTime: l.AuthTime, NotAfter: l.NotAfter,
+	}
 }
 
 func roleOf(u identity.User) string {

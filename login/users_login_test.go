@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,13 +63,15 @@ func TestAGoodLoginIsAnsweredInFull(t *testing.T) {
 			// A fresh second, so that nothing is lost to whole seconds.
 			now := time.Unix(1_800_000_000, 0)
 			s := holding(tt.account)
-			var recorded []identity.UserID
-			s.recordLogin = func(_ context.Context, id identity.UserID) error {
-				recorded = append(recorded, id)
-				return nil
+			var asked []identity.LoginRequest
+			s.startSession = func(_ context.Context, request identity.LoginRequest) (identity.Login, error) {
+				asked = append(asked, request)
+				return begun(tt.account.User, now), nil
 			}
 			g := newStage(t, s, func(o *login.Options) { o.Now = func() time.Time { return now } })
-			w := g.send(credentials(tt.email, rightWords))
+			r := credentials(tt.email, rightWords)
+			r.Header.Set("User-Agent", "a browser")
+			w := g.send(r)
 			if w.Code != http.StatusOK {
 				t.Fatalf("status %d: %s", w.Code, w.Body)
 			}
@@ -84,13 +87,18 @@ func TestAGoodLoginIsAnsweredInFull(t *testing.T) {
 			}
 			want := identity.Credential{
 				User: ada, Company: tt.account.Company, Email: adaEmail,
+				Session: session, HasSession: true,
 				IssuedAt: now, ExpiresAt: now.Add(24 * time.Hour), KeyNamed: true,
 			}
 			if diff := cmp.Diff(want, c); diff != "" {
 				t.Errorf("token (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff([]identity.UserID{ada}, recorded); diff != "" {
-				t.Errorf("recorded (-want +got):\n%s", diff)
+			wantAsked := []identity.LoginRequest{{
+				User: ada, PasswordHash: tt.account.PasswordHash, Lifetime: 720 * time.Hour,
+				Client: identity.Client{Address: netip.MustParseAddr("192.0.2.1"), UserAgent: "a browser"},
+			}}
+			if diff := cmp.Diff(wantAsked, asked, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("asked of the store (-want +got):\n%s", diff)
 			}
 			if n := g.count("gatehouse_login_attempts_total", "success"); n != 1 {
 				t.Errorf("%d successes were counted", n)
@@ -178,6 +186,7 @@ func TestLoginWhenAPartFails(t *testing.T) {
 	broken := errors.New("connection refused")
 	good := adaWith(argonOf(t, rightWords))
 	old := adaWith(bcryptOf(t, rightWords))
+	otherHash := argonOf(t, wrongWords)
 	tests := []struct {
 		name    string
 		account identity.Account
@@ -207,15 +216,36 @@ func TestLoginWhenAPartFails(t *testing.T) {
 		},
 		{
 			"a login that cannot be recorded does not happen", good,
-			func(s *store) { s.recordLogin = func(context.Context, identity.UserID) error { return broken } },
+			func(s *store) {
+				s.startSession = func(context.Context, identity.LoginRequest) (identity.Login, error) { return identity.Login{}, broken }
+			},
 			nil, 503, unavailable, "1", "error",
 		},
 		{
 			"a user deleted meanwhile is unknown", good,
 			func(s *store) {
-				s.recordLogin = func(context.Context, identity.UserID) error { return identity.ErrNotFound }
+				changing(s, identity.Account{})
 			},
 			nil, 401, badCredentials, "", "bad_credentials",
+		},
+		{
+			"a password changed meanwhile lets nobody in", good,
+			func(s *store) { changing(s, adaWith(otherHash)) },
+			nil, 401, badCredentials, "", "bad_credentials",
+		},
+		{
+			"another hash of the same password meanwhile is proved anew", old,
+			func(s *store) { changing(s, good) },
+			nil, 200, "", "", "success",
+		},
+		{
+			"an account that never holds still", good,
+			func(s *store) {
+				s.startSession = func(context.Context, identity.LoginRequest) (identity.Login, error) {
+					return identity.Login{}, identity.ErrChanged
+				}
+			},
+			nil, 503, unavailable, "1", "error",
 		},
 		{
 			"an upgrade that fails is only logged", old,
@@ -289,6 +319,29 @@ func TestLoginWhenAPartFails(t *testing.T) {
 	}
 }
 
+// changing makes a store whose account becomes another one (the zero one: nobody)
+// between the moment in which it is read and the first session.
+func changing(s *store, next identity.Account) {
+	find, start := s.accountByEmail, s.startSession
+	changed := false
+	s.accountByEmail = func(ctx context.Context, email string) (identity.Account, error) {
+		switch {
+		case !changed:
+			return find(ctx, email)
+		case next.ID.IsZero():
+			return identity.Account{}, identity.ErrNotFound
+		}
+		return next, nil
+	}
+	s.startSession = func(ctx context.Context, request identity.LoginRequest) (identity.Login, error) {
+		if changed && request.PasswordHash == next.PasswordHash {
+			return start(ctx, request)
+		}
+		changed = true
+		return identity.Login{}, identity.ErrChanged
+	}
+}
+
 type issuer func() (token.Minted, error)
 
 func (f issuer) Issue(token.Grant, time.Time) (token.Minted, error) { return f() }
@@ -356,10 +409,11 @@ func TestAnOldHashIsReplacedByOneOfTheSamePassword(t *testing.T) {
 				s := holding(tt.account)
 				client, hangUp := context.WithCancel(t.Context())
 				recorded := false
-				s.recordLogin = func(context.Context, identity.UserID) error {
+				start := s.startSession
+				s.startSession = func(ctx context.Context, request identity.LoginRequest) (identity.Login, error) {
 					recorded = true
 					hangUp() // the client is gone before the hash is written
-					return nil
+					return start(ctx, request)
 				}
 				var from, to string
 				s.replaceHash = func(ctx context.Context, id identity.UserID, oldHash, newHash string) (bool, error) {

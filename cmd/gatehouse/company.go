@@ -14,10 +14,13 @@ import (
 func newCompany(in *invocation) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "company",
-		Short: "Make and list companies",
+		Short: "Make, list, suspend and resume companies",
 	},
 		newCompanyCreate(in),
 		newCompanyList(in),
+		newCompanyMembers(in),
+		newCompanySetSuspended(in, true),
+		newCompanySetSuspended(in, false),
 	)
 }
 

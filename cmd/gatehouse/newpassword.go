@@ -6,19 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/password"
-)
-
-// The length of a new password in characters (NIST SP 800-63B-4 section
-// 3.1.1.2 asks for at least 8; the upper bound keeps a request small).
-const (
-	passwordShortest = 8
-	passwordLongest  = 1024
 )
 
 // passwordSource is where a new password comes from; a prompt if nothing is
@@ -81,7 +73,7 @@ func (in *invocation) newHash(ctx context.Context, s *config.Settings, source pa
 	if err != nil {
 		return "", err
 	}
-	if err := checkNewPassword(secret, append(known, s.ProjectName)...); err != nil {
+	if err := password.CheckNew(secret, append(known, s.ProjectName)...); err != nil {
 		return "", fmt.Errorf("the password %w", err)
 	}
 	hasher, err := password.New(password.Options{Scheme: password.Scheme(s.Passwords.Scheme)})
@@ -89,27 +81,6 @@ func (in *invocation) newHash(ctx context.Context, s *config.Settings, source pa
 		return "", err
 	}
 	return hasher.Hash(ctx, secret)
-}
-
-// checkNewPassword says why a password may not be set, without repeating it.
-// There are no rules of composition: they make passwords worse.
-func checkNewPassword(secret string, known ...string) error {
-	switch n := utf8.RuneCountInString(secret); {
-	case !utf8.ValidString(secret):
-		return errors.New("is not valid UTF-8")
-	case strings.ContainsRune(secret, 0):
-		return errors.New("holds a NUL character")
-	case n < passwordShortest:
-		return fmt.Errorf("is shorter than %d characters", passwordShortest)
-	case n > passwordLongest:
-		return fmt.Errorf("is longer than %d characters", passwordLongest)
-	}
-	for _, word := range known {
-		if word != "" && strings.EqualFold(secret, word) {
-			return errors.New("equals the user's email, the user's name or the product's name")
-		}
-	}
-	return nil
 }
 
 // schemeOf names how a stored password is hashed, for operators who plan an

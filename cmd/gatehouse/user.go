@@ -27,6 +27,7 @@ the arguments, which every process of the machine can read.`,
 		newUserSetActive(in, false),
 		newUserSetActive(in, true),
 		newUserSetPassword(in),
+		newUserRevoke(in),
 	)
 }
 

@@ -89,8 +89,8 @@ func newUserSetPassword(in *invocation) *cobra.Command {
 It is asked for twice on a terminal; elsewhere it comes from standard input or a
 file, without the newline at its end.
 
-Tokens that were issued before stay valid until they expire; to stop them at
-once, disable the user.`,
+Every login of the user ends at once, and no token that was issued before is
+accepted any more.`,
 		Example: `  gatehouse user set-password ada@example.com
   pass show ada | gatehouse user set-password ada@example.com --password-stdin`,
 		Args: takes("EMAIL|ID"),
@@ -111,10 +111,12 @@ once, disable the user.`,
 				if err != nil {
 					return err
 				}
-				if err := store.SetPassword(ctx, u.ID, hash); err != nil {
+				ended, err := store.SetPassword(ctx, u.ID, hash)
+				if err != nil {
 					return err
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s has a new password; tokens issued before stay valid\n", u.ID, printable(u.Email)))
+				return write(in.stdout, fmt.Appendf(nil, "%s %s has a new password; tokens issued before are revoked, %s ended\n",
+					u.ID, printable(u.Email), sessions(ended)))
 			})
 		}),
 	}

@@ -25,6 +25,7 @@ var rooms = []room{
 	{path: "internal/token"},
 
 	{path: "authz/...", may: []string{"internal/token", "proto/gatehouse/v1"}},
+	{path: "authz/activity"}, // neither tokens nor Envoy: users, and what is said of them
 	{path: "login/...", may: []string{"internal/token", "internal/password"}, tests: []string{"internal/postgres", "internal/postgres/postgrestest"}},
 	{path: "envoy/...", tests: []string{"internal/devstack"}},
 

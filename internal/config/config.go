@@ -27,6 +27,7 @@ type Settings struct {
 	Tokens    Tokens
 	Checks    Checks
 	Database  Database
+	Activity  Activity
 	Companies Companies
 	Passwords Passwords
 	Edge      Edge
@@ -86,6 +87,8 @@ type Tokens struct {
 	Issuer   string        // empty: not asked for
 	Leeway   time.Duration // on exp, nbf and iat
 	TTL      time.Duration // of tokens that we issue
+	// SessionLifetime is the longest time from a login to the end of its session.
+	SessionLifetime time.Duration
 	// LegacyUntil ends the time of tokens that name no key; zero: no end.
 	LegacyUntil time.Time
 }
@@ -131,6 +134,15 @@ type Database struct {
 	user     string
 	password Secret
 	sslMode  string
+}
+
+// Activity says what authz remembers of users, and for how long it may.
+type Activity struct {
+	Cache bool
+	Bytes uint32
+	// ProofOfLife is how long memory is trusted after the last proof that changes
+	// in the database are heard.
+	ProofOfLife time.Duration
 }
 
 // Companies says how users come to a company.

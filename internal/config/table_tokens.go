@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"strconv"
 	"time"
 )
@@ -80,7 +81,11 @@ func tokenRows() []row {
 			meaning: "How long an issued token lives, `1s` to `8760h`.",
 			read:    into(duration(time.Second, 8760*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.TTL }),
 		},
-		{name: "SESSION_MAX_LIFETIME", by: NeedLogin, later: true, meaning: "The absolute end of a session."},
+		{
+			name: "SESSION_MAX_LIFETIME", fallback: "720h", by: NeedLogin,
+			meaning: "How long after its login a session ends whatever happens in it, `2s` to `87600h`. No token outlives its session.",
+			read:    into(duration(2*time.Second, 87_600*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.SessionLifetime }),
+		},
 		{
 			name: "LEGACY_TOKENS_UNTIL", by: verifying,
 			meaning: "RFC 3339 time after which tokens without `kid` are refused. Unset: they are accepted, with a warning at start.",
@@ -136,6 +141,25 @@ func databaseRows() []row {
 			name: "POSTGRES_POOL_MAX", fallback: "20", by: services,
 			meaning: "Connections at most, 1 to 10000.",
 			read:    into(whole[int32](1, 10_000), func(s *Settings) *int32 { return &s.Database.PoolMax }),
+		},
+		{
+			name: "ACTIVITY_CACHE", fallback: "on", by: NeedAuthz,
+			meaning: "`on`: authz answers from memory what PostgreSQL said of a user, and forgets it at the commit that changes it. `off`: it asks PostgreSQL on every check.",
+			read: func(s *Settings, text string) error {
+				value, err := oneOf("on", "off")(text)
+				s.Activity.Cache = value == "on"
+				return err
+			},
+		},
+		{
+			name: "ACTIVITY_CACHE_BYTES", fallback: "268435456", by: NeedAuthz,
+			meaning: "The memory for that, 1048576 to 4294967295; the default holds a million users. When it is full, those who were not seen for longest are forgotten.",
+			read:    into(whole[uint32](1<<20, math.MaxUint32), func(s *Settings) *uint32 { return &s.Activity.Bytes }),
+		},
+		{
+			name: "PROOF_OF_LIFE", fallback: "1s", by: NeedAuthz,
+			meaning: "What is trusted for how long: memory counts only while PostgreSQL has proved within this time, `300ms` to `10s`, that every change is heard (it is asked four times as often). Past it every check asks PostgreSQL, and is refused with 503 where that does not answer.",
+			read:    into(duration(300*time.Millisecond, 10*time.Second), func(s *Settings) *time.Duration { return &s.Activity.ProofOfLife }),
 		},
 	}
 }

@@ -61,3 +61,7 @@ var ErrEmailTaken = errors.New("a user with this email already exists")
 
 // ErrNotFound is returned where a user or company that was named does not exist.
 var ErrNotFound = errors.New("not found")
+
+// ErrChanged is returned where an account is no longer what was read of it, so
+// that what was concluded from it has to be concluded again.
+var ErrChanged = errors.New("the account was changed meanwhile")

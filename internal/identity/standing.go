@@ -44,6 +44,7 @@ type Standing struct {
 type Session struct {
 	Exists    bool
 	Ended     bool
+	AuthTime  time.Time // when the password was proved
 	ValidFrom time.Time
 	NotAfter  time.Time
 }

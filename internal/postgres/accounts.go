@@ -35,20 +35,6 @@ func (s *Store) AccountByEmail(ctx context.Context, email string) (identity.Acco
 	return found, nil
 }
 
-// RecordLogin sets last_login to now, and nothing else of the row.
-func (s *Store) RecordLogin(ctx context.Context, user identity.UserID) error {
-	return s.write(ctx, queryRecordLogin, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx, `UPDATE users SET last_login = now() WHERE id = $1`, uuidOrNull(user))
-		if err != nil {
-			return fmt.Errorf("recording a login: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return identity.ErrNotFound
-		}
-		return nil
-	})
-}
-
 // ReplacePasswordHash puts a better hash of the same password in the place of
 // the old one. It reports false, and changes nothing, if the hash is no longer
 // the old one: then somebody set another password meanwhile. The password is not

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/atenex/gatehouse/internal/identity"
@@ -91,6 +92,99 @@ func (s *Store) ListCompanies(ctx context.Context) ([]CompanyUsers, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing companies: %w", err)
+	}
+	return found, nil
+}
+
+// belongsSQL reports whether anybody is in the company $1.
+const belongsSQL = `(EXISTS (SELECT FROM users WHERE company_id = $1) OR EXISTS (SELECT FROM company_members WHERE company_id = $1))`
+
+// SetSuspended suspends a company or resumes it, and reports whether that was a
+// change. A company that has people but no row, as the current and the default
+// one may, gets a row with its id for a name. identity.ErrNotFound: neither the
+// companies table nor anybody knows it.
+func (s *Store) SetSuspended(ctx context.Context, company identity.CompanyID, suspended bool) (bool, error) {
+	changed := false
+	set := func() error {
+		return s.change(ctx, querySetSuspended, "suspending or resuming a company", func(tx pgx.Tx) error {
+			var exists bool
+			err := tx.QueryRow(ctx, `
+				WITH changed AS (
+				  UPDATE companies SET is_active = NOT $2::boolean
+				   WHERE id = $1 AND (is_active IS DISTINCT FROM false) = $2::boolean RETURNING 1)
+				SELECT EXISTS (SELECT FROM companies WHERE id = $1), EXISTS (SELECT FROM changed)`,
+				uuidOrNull(company), suspended).Scan(&exists, &changed)
+			if err != nil || exists {
+				return err
+			}
+			var known bool
+			if err := tx.QueryRow(ctx, `SELECT `+belongsSQL, uuidOrNull(company)).Scan(&known); err != nil {
+				return err
+			}
+			if !known {
+				return refusal{identity.ErrNotFound}
+			}
+			changed = suspended
+			if !suspended {
+				return nil // a company without a row is not suspended
+			}
+			// The id stands in for the name, cut to what an adopted column holds.
+			_, err = tx.Exec(ctx, `
+				INSERT INTO companies (id, name, is_active, created_at)
+				SELECT $1::uuid, left($1::uuid::text, coalesce((SELECT a.atttypmod - 4 FROM pg_attribute a
+				         WHERE a.attrelid = 'companies'::regclass AND a.attname = 'name' AND a.atttypmod > 4), 36)), false, now()`,
+				uuidOrNull(company))
+			return err
+		})
+	}
+	err := set()
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == codeUniqueViolation {
+		err = set() // somebody else has just made the row
+	}
+	return changed, err
+}
+
+// Member is somebody who belongs to a company, and how.
+type Member struct {
+	identity.User
+	RoleThere string // in that company; User.Role is that in the current one
+	Current   bool   // it is the user's current company
+}
+
+// ListMembers gives everybody in a company, by email. identity.ErrNotFound: the
+// companies table does not know it and nobody is in it.
+func (s *Store) ListMembers(ctx context.Context, company identity.CompanyID) ([]Member, error) {
+	var found []Member
+	known := true
+	err := s.read(ctx, queryListMembers, func(ctx context.Context) error {
+		rows, err := s.pool.Query(ctx, `SELECT `+userColumns+`, b.role, b.current
+			  FROM (SELECT id AS user_id, coalesce(role::text, '') AS role, true AS current FROM users WHERE company_id = $1
+			        UNION ALL
+			        SELECT cm.user_id, cm.role, false FROM company_members cm JOIN users o ON o.id = cm.user_id
+			         WHERE cm.company_id = $1 AND o.company_id IS DISTINCT FROM $1) b
+			  JOIN users u ON u.id = b.user_id
+			 ORDER BY lower(u.email COLLATE "C"), u.id`, uuidOrNull(company))
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Member, error) {
+			var r userRow
+			var m Member
+			err := row.Scan(r.into(&m.RoleThere, &m.Current)...)
+			m.User = r.user()
+			return m, err
+		})
+		if err != nil || len(found) > 0 {
+			return err
+		}
+		return s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM companies WHERE id = $1)`, uuidOrNull(company)).Scan(&known)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the members of a company: %w", err)
+	}
+	if !known {
+		return nil, identity.ErrNotFound
 	}
 	return found, nil
 }

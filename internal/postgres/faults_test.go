@@ -59,7 +59,7 @@ func TestRequestsAfterARestartAllSucceed(t *testing.T) {
 				t.Errorf("after a restart: %v", err)
 			}
 		}
-		if err := store.RecordLogin(testContext(t), userID(1)); err != nil {
+		if _, err := store.RevokeUser(testContext(t), userID(1)); err != nil {
 			t.Errorf("a write after a restart: %v", err)
 		}
 	}
@@ -107,7 +107,7 @@ func TestEndedConnectionsCostNoRequest(t *testing.T) {
 			_, err := store.Standing(ctx, userID(1), sessionID(1), identity.CompanyID{})
 			return err
 		},
-		"record login": func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
+		"login": func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
 			return err
@@ -136,7 +136,7 @@ func TestAFrozenConnectionEndsWithItsContext(t *testing.T) {
 			return err
 		},
 		"account": func(ctx context.Context) error { _, err := store.AccountByEmail(ctx, "ada@example.com"); return err },
-		"login":   func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
+		"login":   func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
 			return err
@@ -178,8 +178,15 @@ func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
 	db.exec(`BEGIN`)
 	db.exec(`SELECT FROM users FOR UPDATE`)
 	for name, work := range map[string]func(context.Context) error{
-		"login":    func(ctx context.Context) error { return store.RecordLogin(ctx, userID(1)) },
-		"password": func(ctx context.Context) error { return store.SetPassword(ctx, userID(1), "a-hash") },
+		"login": func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
+		"password": func(ctx context.Context) error {
+			_, err := store.SetPassword(ctx, userID(1), "another-hash")
+			return err
+		},
+		"logout": func(ctx context.Context) error {
+			_, err := store.EndSessions(ctx, identity.LogoutRequest{User: userID(1), Scope: identity.LogoutGlobal, Admit: admitAll})
+			return err
+		},
 		"join": func(ctx context.Context) error {
 			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
 			return err
@@ -196,7 +203,7 @@ func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
 		t.Error(err)
 	}
 	db.exec(`ROLLBACK`)
-	if got := db.one(`SELECT concat(hashed_password, last_login) FROM users`); got != "" {
+	if got := db.one(`SELECT concat(hashed_password, last_login, tokens_valid_after, (SELECT count(*) FROM sessions)) FROM users`); got != aHash+"0" {
 		t.Errorf("what was given up was written all the same: %s", got)
 	}
 }

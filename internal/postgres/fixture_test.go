@@ -121,8 +121,8 @@ func (d *database) addUser(id identity.UserID, email string, company identity.Co
 	if !company.IsZero() {
 		current = company.String()
 	}
-	d.exec(`INSERT INTO users (id, email, company_id, role, is_active) VALUES ($1, $2, $3, 'user', true)`,
-		id.String(), email, current)
+	d.exec(`INSERT INTO users (id, email, company_id, role, is_active, hashed_password) VALUES ($1, $2, $3, 'user', true, $4)`,
+		id.String(), email, current, aHash)
 }
 
 func (d *database) addMember(user identity.UserID, company identity.CompanyID, role string) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -35,19 +34,13 @@ func (s *Store) Join(ctx context.Context, request identity.JoinRequest) (identit
 	if request.Admit == nil {
 		return identity.JoinResult{}, errors.New("a join without a judge")
 	}
-	start := time.Now()
 	var result identity.JoinResult
-	err := s.begin(ctx, func(tx pgx.Tx) (err error) {
+	err := s.change(ctx, queryJoin, "joining a company", func(tx pgx.Tx) (err error) {
 		result, err = (&join{tx: tx, request: request}).run(ctx)
 		return err
 	})
-	s.metrics.observe(queryJoin, time.Since(start), err)
 	if err != nil {
-		var refused refusal
-		if errors.As(err, &refused) {
-			return identity.JoinResult{}, refused.error
-		}
-		return identity.JoinResult{}, fmt.Errorf("joining a company: %w", err)
+		return identity.JoinResult{}, err
 	}
 	return result, nil
 }
@@ -67,7 +60,9 @@ type invitation struct {
 }
 
 func (j *join) run(ctx context.Context) (identity.JoinResult, error) {
-	if err := j.lock(ctx); err != nil {
+	var err error
+	j.user, j.standing, err = lockUser(ctx, j.tx, j.request.User, j.request.Session, j.request.Admit)
+	if err != nil {
 		return identity.JoinResult{}, err
 	}
 	target, err := j.target(ctx)
@@ -85,31 +80,6 @@ func (j *join) run(ctx context.Context) (identity.JoinResult, error) {
 		return identity.JoinResult{}, err
 	}
 	return identity.JoinResult{User: j.user, Session: j.standing.Session, Changed: true}, nil
-}
-
-// lock takes the row and has the user judged as it stands under the lock. FOR
-// UPDATE, not a weaker lock: it also keeps memberships and sessions, which
-// reference the row, from being added meanwhile.
-func (j *join) lock(ctx context.Context) error {
-	id := uuidOrNull(j.request.User)
-	var err error
-	j.user, err = scanUser(j.tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, id))
-	missing := errors.Is(err, pgx.ErrNoRows)
-	if err != nil && !missing {
-		return fmt.Errorf("locking the user: %w", err)
-	}
-	if !missing {
-		if j.standing, err = standing(ctx, j.tx, j.request.User, j.request.Session, identity.CompanyID{}); err != nil {
-			return err
-		}
-	}
-	if err := j.request.Admit(j.standing); err != nil {
-		return refusal{err}
-	}
-	if missing {
-		return refusal{identity.ErrNotFound}
-	}
-	return nil
 }
 
 // target finds the company that is meant, and the invitation that the token names.

@@ -16,8 +16,15 @@ type query string
 const (
 	queryPing            query = "ping"
 	queryStanding        query = "standing"
+	queryStandings       query = "standings"
 	queryAccountByEmail  query = "account_by_email"
-	queryRecordLogin     query = "record_login"
+	queryAccountByID     query = "account_by_id"
+	queryStartSession    query = "start_session"
+	queryEndSessions     query = "end_sessions"
+	queryRevokeUser      query = "revoke_user"
+	querySweepSessions   query = "sweep_sessions"
+	queryChangePassword  query = "change_password"
+	queryProfile         query = "profile"
 	queryReplaceHash     query = "replace_password_hash"
 	queryJoin            query = "join"
 	queryCreateUser      query = "create_user"
@@ -27,6 +34,8 @@ const (
 	querySetPassword     query = "set_password"
 	queryCreateCompany   query = "create_company"
 	queryListCompanies   query = "list_companies"
+	queryListMembers     query = "list_members"
+	querySetSuspended    query = "set_suspended"
 	queryHighestCost     query = "highest_bcrypt_cost"
 	resultOK                   = "ok"
 	resultError                = "error"
@@ -37,9 +46,10 @@ const (
 )
 
 func queries() []query {
-	return []query{queryPing, queryStanding, queryAccountByEmail, queryRecordLogin, queryReplaceHash, queryJoin,
+	return []query{queryPing, queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
+		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
-		queryListCompanies, queryHighestCost}
+		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost}
 }
 
 type metrics struct {
@@ -82,7 +92,7 @@ func answered(err error) bool {
 	}
 	for _, known := range []error{
 		pgx.ErrNoRows, identity.ErrNotFound, identity.ErrEmailTaken, identity.ErrUnknownCompany,
-		identity.ErrJoinRefused, identity.ErrNoCompany, ErrBadCursor, ErrBadText, ErrBadCompanyName,
+		identity.ErrJoinRefused, identity.ErrNoCompany, identity.ErrChanged, ErrBadCursor, ErrBadText, ErrBadCompanyName,
 	} {
 		if errors.Is(err, known) {
 			return true

@@ -60,7 +60,7 @@ func TestStatusOfANewDatabaseChangesNothing(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	status, err := postgres.Status(testContext(t), db.url)
-	if err != nil || status.Version != 0 || !cmp.Equal(status.Pending, []string{"00001_identity"}) {
+	if err != nil || status.Version != 0 || !cmp.Equal(status.Pending, []string{"00001_identity", "00002_notices"}) {
 		t.Errorf("status = %+v, %v", status, err)
 	}
 	if got := db.one(ours); got != "NULL" {

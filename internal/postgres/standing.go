@@ -17,12 +17,16 @@ import (
 // word on it and is passed over.
 const standingSQL = `
 SELECT u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
-       s.id IS NOT NULL, s.ended_at IS NOT NULL, s.valid_from, s.not_after,
+       s.id IS NOT NULL, s.ended_at IS NOT NULL, s.auth_time, s.valid_from, s.not_after,
        m.companies, m.roles, m.suspended,
        EXISTS (SELECT FROM companies c WHERE c.id = $3 AND c.is_active = false)
   FROM users u
   LEFT JOIN sessions s ON s.id = $2 AND s.user_id = u.id
- CROSS JOIN LATERAL (
+` + membershipsSQL + `
+ WHERE u.id = $1`
+
+// membershipsSQL gives the companies of the users row u.
+const membershipsSQL = ` CROSS JOIN LATERAL (
        SELECT array_agg(b.company_id ORDER BY b.place, b.company_id) AS companies,
               array_agg(b.role ORDER BY b.place, b.company_id) AS roles,
               array_agg(EXISTS (SELECT FROM companies c WHERE c.id = b.company_id AND c.is_active = false)
@@ -33,8 +37,7 @@ SELECT u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
                SELECT cm.company_id, cm.role, 1
                  FROM company_members cm
                 WHERE cm.user_id = u.id AND cm.company_id IS DISTINCT FROM u.company_id) b
-       ) m
- WHERE u.id = $1`
+       ) m`
 
 // Standing says what the database says now of a user, of one of its sessions and
 // of the company that it acts for (zero: not asked about). A user that does not
@@ -50,29 +53,54 @@ func (s *Store) Standing(ctx context.Context, user identity.UserID, session iden
 }
 
 func standing(ctx context.Context, db querier, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error) {
-	found := identity.Standing{Exists: true}
-	var validAfter, validFrom, notAfter pgtype.Timestamptz
-	var companies []pgtype.UUID
-	var roles []string
-	var suspended []bool
-	err := db.QueryRow(ctx, standingSQL, uuidOrNull(user), uuidOrNull(session), uuidOrNull(company)).Scan(
-		&found.Active, &found.Email, &validAfter,
-		&found.Session.Exists, &found.Session.Ended, &validFrom, &notAfter,
-		&companies, &roles, &suspended, &found.Suspended)
+	var r standingRow
+	err := db.QueryRow(ctx, standingSQL, uuidOrNull(user), uuidOrNull(session), uuidOrNull(company)).Scan(r.into()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return identity.Standing{}, nil
 	}
 	if err != nil {
 		return identity.Standing{}, fmt.Errorf("reading the standing of a user: %w", err)
 	}
-	found.TokensValidAfter = instant(validAfter)
-	found.Session.ValidFrom = instant(validFrom)
-	found.Session.NotAfter = instant(notAfter)
-	for i, c := range companies {
-		m := identity.Membership{Company: identity.CompanyID(c.Bytes), Role: roles[i], Suspended: suspended[i]}
+	return r.standing(), nil
+}
+
+// standingRow takes what standingSQL and standingsSQL select of one user; what
+// else a query selects comes first in its scan.
+type standingRow struct {
+	active, sessionExists, sessionEnded, companySuspended bool
+	email                                                 string
+	validAfter, authTime, validFrom, notAfter             pgtype.Timestamptz
+	companies                                             []pgtype.UUID
+	roles                                                 []string
+	suspended                                             []bool
+}
+
+func (r *standingRow) into(more ...any) []any {
+	return append(more, &r.active, &r.email, &r.validAfter,
+		&r.sessionExists, &r.sessionEnded, &r.authTime, &r.validFrom, &r.notAfter,
+		&r.companies, &r.roles, &r.suspended, &r.companySuspended)
+}
+
+func (r *standingRow) standing() identity.Standing {
+	found := identity.Standing{
+		Exists:           true,
+		Active:           r.active,
+		Email:            r.email,
+		TokensValidAfter: instant(r.validAfter),
+		Session: identity.Session{
+			Exists:    r.sessionExists,
+			Ended:     r.sessionEnded,
+			AuthTime:  instant(r.authTime),
+			ValidFrom: instant(r.validFrom),
+			NotAfter:  instant(r.notAfter),
+		},
+		Suspended: r.companySuspended,
+	}
+	for i, c := range r.companies {
+		m := identity.Membership{Company: identity.CompanyID(c.Bytes), Role: r.roles[i], Suspended: r.suspended[i]}
 		if !m.Company.IsZero() { // the nil UUID is how a hand-made row spells "none"
 			found.Memberships = append(found.Memberships, m)
 		}
 	}
-	return found, nil
+	return found
 }

@@ -123,10 +123,10 @@ func TestStanding(t *testing.T) {
 		{
 			name: "a live session",
 			setup: []string{`INSERT INTO users (id, is_active) VALUES ($1, true)`,
-				`INSERT INTO sessions (id, user_id, auth_time, valid_from, not_after) VALUES ($2, $1, now(), '2026-01-02 03:04:05.678901+00', '2026-02-01 00:00+00')`},
+				`INSERT INTO sessions (id, user_id, auth_time, valid_from, not_after) VALUES ($2, $1, '2026-01-01 00:00+00', '2026-01-02 03:04:05.678901+00', '2026-02-01 00:00+00')`},
 			session: true,
 			want: identity.Standing{Exists: true, Active: true, Session: identity.Session{Exists: true,
-				ValidFrom: at("2026-01-02T03:04:05.678901Z"), NotAfter: at("2026-02-01T00:00:00Z")}},
+				AuthTime: at("2026-01-01T00:00:00Z"), ValidFrom: at("2026-01-02T03:04:05.678901Z"), NotAfter: at("2026-02-01T00:00:00Z")}},
 		},
 		{
 			name: "a session that nobody asked for is not told",
@@ -137,10 +137,10 @@ func TestStanding(t *testing.T) {
 		{
 			name: "an ended session, whenever its end is",
 			setup: []string{`INSERT INTO users (id, is_active) VALUES ($1, true)`,
-				`INSERT INTO sessions (id, user_id, auth_time, valid_from, not_after, ended_at) VALUES ($2, $1, now(), '-infinity', 'infinity', 'infinity')`},
+				`INSERT INTO sessions (id, user_id, auth_time, valid_from, not_after, ended_at) VALUES ($2, $1, '2026-01-01 00:00+00', '-infinity', 'infinity', 'infinity')`},
 			session: true,
 			want: identity.Standing{Exists: true, Active: true, Session: identity.Session{Exists: true, Ended: true,
-				ValidFrom: time.Time{}.Add(time.Microsecond), NotAfter: dusk}},
+				AuthTime: at("2026-01-01T00:00:00Z"), ValidFrom: time.Time{}.Add(time.Microsecond), NotAfter: dusk}},
 		},
 		{
 			name: "the session of another user does not exist",

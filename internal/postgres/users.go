@@ -209,22 +209,26 @@ func (s *Store) SetActive(ctx context.Context, user identity.UserID, active bool
 	return changed, err
 }
 
-// SetPassword stores the hash of a new password. The user's sessions go on;
-// ending them is a decision of the caller.
-func (s *Store) SetPassword(ctx context.Context, user identity.UserID, hash string) error {
+// SetPassword stores the hash of a new password, on an operator's word, and ends
+// every login of the user: whoever knew the old password is out. It says how many
+// sessions that were.
+func (s *Store) SetPassword(ctx context.Context, user identity.UserID, hash string) (int, error) {
 	if !storable(hash) || hash == "" {
-		return ErrBadText
+		return 0, ErrBadText
 	}
-	return s.write(ctx, querySetPassword, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx,
+	ended := 0
+	err := s.change(ctx, querySetPassword, "setting a password", func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx,
 			`UPDATE users SET hashed_password = $2, password_changed_at = now(), updated_at = now() WHERE id = $1`,
 			uuidOrNull(user), hash)
 		if err != nil {
-			return fmt.Errorf("setting a password: %w", err)
+			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return identity.ErrNotFound
+			return refusal{identity.ErrNotFound}
 		}
-		return nil
+		ended, err = revoke(ctx, tx, user, identity.SessionID{}, "password_reset")
+		return err
 	})
+	return ended, err
 }

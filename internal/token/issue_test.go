@@ -54,6 +54,14 @@ func TestIssueSaysExactlyWhatWasGranted(t *testing.T) {
 			map[string]any{"sub": user, "exp": exp, "iat": iat},
 		},
 		{
+			"when the password was proved", token.Rules{}, token.Grant{User: grant().User, AuthTime: now.Add(-time.Hour)},
+			map[string]any{"sub": user, "exp": exp, "iat": iat, "auth_time": iat - 3600},
+		},
+		{
+			"a password proved by a clock that is ahead", token.Rules{}, token.Grant{User: grant().User, AuthTime: now.Add(time.Minute)},
+			map[string]any{"sub": user, "exp": exp, "iat": iat, "auth_time": iat},
+		},
+		{
 			"Supabase", token.Rules{Profile: token.Supabase}, grant(),
 			map[string]any{
 				"sub": user, "exp": exp, "iat": iat, "email": "ana@x.test", "company_id": company, "sid": session,

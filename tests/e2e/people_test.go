@@ -108,7 +108,7 @@ func (s *stack) withPassword(u user) user {
 	return u
 }
 
-// session is a row of sessions, as logins of a later release make them.
+// session is a row of sessions, as a login makes it.
 type session struct {
 	user      string
 	validFrom time.Time

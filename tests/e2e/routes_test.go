@@ -124,9 +124,8 @@ func TestThePrefixTableLeadsWhereItSays(t *testing.T) {
 		"/metrics":               nowhere,
 		"/favicon.ico":           nowhere,
 		"/envoy.service.auth.v3.Authorization/Check":  nowhere,
-		"/api/v1/users/logout":                        nowhere, // later
-		"/api/v1/users/me":                            nowhere, // later
-		"/api/v1/users/me/password":                   nowhere, // later
+		"/api/v1/users/logout/":                       nowhere,
+		"/api/v1/users/me/":                           nowhere,
 		"/.well-known/jwks.json":                      nowhere, // later
 		"/api/v1/auth/register":                       nowhere, // later, and no case for the auth service
 		"/api/v1/users/me/ensure-company/anything":    nowhere,
@@ -136,13 +135,16 @@ func TestThePrefixTableLeadsWhereItSays(t *testing.T) {
 
 func TestRoutesOfTheLoginServiceTakeOneMethod(t *testing.T) {
 	s := shared(t)
-	u := s.newMember()
 	for path, method := range map[string]string{
 		"/api/v1/users/login":             "POST",
 		"/api/v1/users/me/ensure-company": "POST",
+		"/api/v1/users/me/password":       "POST",
+		"/api/v1/users/logout":            "POST",
+		"/api/v1/users/me":                "GET",
 		"/health":                         "GET",
 		"/":                               "GET",
 	} {
+		u := s.newMember() // one who logs out is of no use to another path
 		for _, m := range everyMethod {
 			t.Run(m+" "+path, func(t *testing.T) {
 				s := s.in(t)

@@ -13,6 +13,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/atenex/gatehouse/authz"
+	"github.com/atenex/gatehouse/authz/activity"
 	"github.com/atenex/gatehouse/cmd/internal/daemon"
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/envoy"
@@ -78,6 +79,14 @@ func run(ctx context.Context, p *daemon.Process) error {
 		p.Metrics.MustRegister(store.Collector())
 		options.Directory = store
 		ping = store.Ping
+		if s.Activity.Cache {
+			cache, stop, err := remember(ctx, p, store)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			options.Directory = cache
+		}
 	}
 	gate, err := authz.New(options)
 	if err != nil {
@@ -124,6 +133,43 @@ func run(ctx context.Context, p *daemon.Process) error {
 		serve.HTTP("operations", operations, ops.NewServer(ops.Ops(p.Metrics, ready, p.Log), p.Log)),
 		checkService(server, checks, state, p.Drain),
 	)
+}
+
+// remember puts memory before the store, and a listener beside it that says what
+// to forget. It listens until stop: while the last checks are drained, memory is
+// worth as much as before.
+func remember(ctx context.Context, p *daemon.Process, store *postgres.Store) (cache *activity.Cache, stop func(), err error) {
+	s := p.Settings
+	cache, err = activity.New(activity.Options{
+		Store:       store,
+		Bytes:       int64(s.Activity.Bytes),
+		ProofOfLife: s.Activity.ProofOfLife,
+		ReadTimeout: authz.DefaultLookupTimeout,
+		Registerer:  p.Metrics,
+		Logger:      p.Log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := postgres.NewListener(postgres.ListenerOptions{
+		URL:         s.Database.URL.Reveal(),
+		AppName:     "gatehouse-authz-listener",
+		ProofOfLife: s.Activity.ProofOfLife,
+		Sink:        cache,
+	})
+	if err != nil {
+		return nil, nil, daemon.Misused(err)
+	}
+	listening, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		listener.Run(listening)
+	}()
+	return cache, func() {
+		cancel()
+		<-ended
+	}, nil
 }
 
 // routeNames are the names that Envoy sends as the context extension "route".

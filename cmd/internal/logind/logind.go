@@ -5,6 +5,7 @@ package logind
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,11 +75,15 @@ func run(ctx context.Context, p *daemon.Process) error {
 	service, err := login.New(login.Options{
 		ProjectName:       s.ProjectName,
 		Accounts:          store,
+		Sessions:          store,
+		Directory:         store,
+		Sweeper:           store,
 		Companies:         store,
 		Database:          store,
 		Passwords:         passwords,
 		Verifier:          verifier,
 		Issuer:            issuer,
+		SessionLifetime:   s.Tokens.SessionLifetime,
 		DefaultCompany:    s.Companies.Default,
 		AnyCompany:        s.Companies.JoinAny,
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
@@ -113,14 +118,18 @@ func run(ctx context.Context, p *daemon.Process) error {
 	}
 
 	var able atomic.Bool
-	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
-	go func() {
-		if prepare(watching, p, store, passwords) {
-			able.Store(true)
-			p.Log.Info("ready")
+	background, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if !prepare(background, p, store, passwords) {
+			return
 		}
-	}()
+		able.Store(true)
+		p.Log.Info("ready")
+		service.Sweep(background)
+	})
+	defer running.Wait() // before the store is closed
+	defer stop()
 	ready := func() error {
 		if !able.Load() {
 			return errors.New("the database has not answered yet")

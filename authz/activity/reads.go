@@ -1,0 +1,171 @@
+package activity
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"hash/maphash"
+	"sync"
+
+	"github.com/atenex/gatehouse/internal/identity"
+)
+
+const (
+	// maxReads are under way at a time; what is asked meanwhile goes into the next.
+	maxReads = 2
+	maxBatch = 256
+)
+
+// flight is one question on its way to the store, and everybody who waits for the
+// answer. Nobody joins once its read has begun: the answer is as of a moment
+// after the last of them came.
+type flight struct {
+	key      key
+	question identity.Question
+	waiters  int           // guarded by reads.mu
+	queued   *list.Element // guarded by reads.mu; nil: its read has begun
+
+	before mark
+
+	done     chan struct{} // closed once the two below are set
+	standing identity.Standing
+	err      error
+}
+
+// reads are the questions that wait for a read, each once.
+type reads struct {
+	mu      sync.Mutex
+	waiting map[key]*flight
+	queue   list.List // of *flight, the oldest first
+	running int
+}
+
+// ask joins the question's flight that waits, or makes one.
+func (c *Cache) ask(q identity.Question) *flight {
+	k := keyOf(q)
+	r := &c.reads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.waiting[k]
+	if f == nil {
+		f = &flight{key: k, question: q, done: make(chan struct{})}
+		f.queued = r.queue.PushBack(f)
+		r.waiting[k] = f
+	}
+	f.waiters++
+	if r.running < maxReads {
+		r.running++
+		c.spawn(c.read)
+	}
+	return f
+}
+
+// leave is for a caller that waits no longer. A question that nobody waits for is
+// not asked, so that no queue grows while the store is silent.
+func (c *Cache) leave(f *flight) {
+	r := &c.reads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.waiters--; f.waiters == 0 && f.queued != nil {
+		r.queue.Remove(f.queued)
+		f.queued = nil
+		delete(r.waiting, f.key)
+	}
+}
+
+// read works until nobody waits.
+func (c *Cache) read() {
+	for {
+		batch := c.begin()
+		if batch == nil {
+			return
+		}
+		answers, err := c.query(batch)
+		c.settle(batch, answers, err)
+	}
+}
+
+// begin takes the questions of the next read, and ends this reader if there are
+// none.
+func (c *Cache) begin() []*flight {
+	r := &c.reads
+	r.mu.Lock()
+	batch := make([]*flight, 0, min(r.queue.Len(), maxBatch))
+	for len(batch) < maxBatch && r.queue.Len() > 0 {
+		f, _ := r.queue.Remove(r.queue.Front()).(*flight)
+		f.queued = nil
+		delete(r.waiting, f.key)
+		batch = append(batch, f)
+	}
+	if len(batch) == 0 {
+		r.running--
+		batch = nil
+	}
+	r.mu.Unlock()
+
+	now := c.now()
+	for _, f := range batch {
+		f.before = c.mark(f.question, now)
+	}
+	return batch
+}
+
+// query asks the store. A panic in there is this read's, not the process's.
+func (c *Cache) query(batch []*flight) (answers []identity.Standing, err error) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			err = fmt.Errorf("panic in the store: %v", thrown)
+		}
+	}()
+	questions := make([]identity.Question, len(batch))
+	for i, f := range batch {
+		questions[i] = f.question
+	}
+	// Not a caller's context: others wait for the same read.
+	ctx, cancel := context.WithTimeout(context.Background(), c.readTimeout)
+	defer cancel()
+	answers, err = c.store.Standings(ctx, questions)
+	if err == nil && len(answers) != len(questions) {
+		err = fmt.Errorf("the store gave %d answers to %d questions", len(answers), len(questions))
+	}
+	return answers, err
+}
+
+// settle remembers and hands out what a read brought.
+func (c *Cache) settle(batch []*flight, answers []identity.Standing, err error) {
+	now := c.now()
+	for i, f := range batch {
+		if f.err = err; err == nil {
+			f.standing = answers[i]
+			c.remember(f, now)
+		}
+		close(f.done)
+	}
+}
+
+// remember keeps an answer, unless something was said about it while it was read.
+func (c *Cache) remember(f *flight, now moment) {
+	q, s := f.question, f.standing
+	if s.Exists && !q.Session.IsZero() && !s.Session.Exists {
+		return // nothing tells of a new session
+	}
+	if !c.live(now) {
+		return // nobody could use it
+	}
+	e, ok := entryOf(f.key, s)
+	if !ok {
+		return
+	}
+	before := f.before
+	if c.flaw == flawNoFence {
+		before = c.mark(q, now)
+	}
+	e.read = before.at.mono
+	e.flush, e.user, e.session = before.flush, before.user, before.session
+	// The sum is that of before the read if no company was spoken of since.
+	e.company = c.companyGenerations(q.Company, s.Memberships)
+	if c.mark(q, before.at) != before {
+		return
+	}
+	c.observer.evictions.Add(float64(c.memory.put(maphash.Bytes(c.seed, f.key[:]), &e)))
+}

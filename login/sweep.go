@@ -1,0 +1,58 @@
+package login
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+const (
+	// sweepEvery is how often sessions that were over long ago are looked for.
+	sweepEvery = time.Minute
+	// sweepTime bounds one statement of that.
+	sweepTime = 10 * time.Second
+	// sweepsAtOnce bounds one round, so that a table that was left to itself is
+	// worn down over minutes and not in one go.
+	sweepsAtOnce = 20
+)
+
+// Sweep deletes sessions that were over long ago, every minute until ctx ends.
+// Replicas may do it beside each other.
+func (s *Service) Sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		swept, err := s.sweep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "old sessions not deleted", slog.String("error", err.Error()))
+		case swept > 0:
+			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "old sessions deleted", slog.Int("count", swept))
+		}
+	}
+}
+
+// sweep is one round: until nothing was found.
+func (s *Service) sweep(ctx context.Context) (total int, err error) {
+	for range sweepsAtOnce {
+		swept, err := s.sweepOnce(ctx)
+		total += swept
+		if err != nil || swept == 0 {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+func (s *Service) sweepOnce(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	return s.with.Sweeper.SweepSessions(ctx)
+}
