@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/postgres"
 )
 
@@ -90,4 +91,16 @@ func newCompanyList(in *invocation) *cobra.Command {
 	}
 	outputFlag(cmd, &out)
 	return cmd
+}
+
+// namedCompany reads --company. The nil UUID would read as "none was named".
+func namedCompany(text string) (identity.CompanyID, error) {
+	id, err := identity.ParseCompanyID(text)
+	if err == nil && id.IsZero() {
+		err = errors.New("the nil UUID is nobody's")
+	}
+	if err != nil {
+		return identity.CompanyID{}, misuse("--company %q: %w", text, err)
+	}
+	return id, nil
 }

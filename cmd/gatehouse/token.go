@@ -53,8 +53,8 @@ disabled or deleted, or when all of the user's tokens are revoked.`,
 			var want identity.CompanyID
 			if company != "" {
 				var err error
-				if want, err = identity.ParseCompanyID(company); err != nil {
-					return misuse("--company %q: %w", company, err)
+				if want, err = namedCompany(company); err != nil {
+					return err
 				}
 			}
 			s, err := in.settings(config.NeedSign | config.NeedDatabase)

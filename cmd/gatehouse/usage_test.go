@@ -46,6 +46,8 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"a token for nobody", "token mint", "missing --user EMAIL|ID; see 'gatehouse token mint --help'"},
 		{"a life that is no duration", "token mint --user a@example.com --ttl soon", `invalid argument "soon" for "--ttl" flag…`},
 		{"a token for no company", "token mint --user a@example.com --company acme", `--company "acme": not a UUID…`},
+		{"a token for nobody's company", "token mint --user a@example.com --company 00000000-0000-0000-0000-000000000000", `--company "00000000-0000-0000-0000-000000000000": the nil UUID is nobody's`},
+		{"a user of nobody's company", "user create a@example.com --no-password --company 00000000-0000-0000-0000-000000000000", `--company "00000000-0000-0000-0000-000000000000": the nil UUID is nobody's`},
 		{"a token as an argument", "token inspect test-token", "a token is not taken from the arguments, which every process of the machine can read; use standard input or --file FILE"},
 		{"two files to validate", "envoy validate a b", `too many arguments: "b"…`},
 		{"no time to wait", "migrate --lock-wait 0s", "--lock-wait 0s: must be more than nothing"},

@@ -143,8 +143,8 @@ func newUserFrom(email, name, role, company string) (identity.User, error) {
 	u := identity.User{Email: email, FullName: name, Role: role, Active: true}
 	if company != "" {
 		var err error
-		if u.Company, err = identity.ParseCompanyID(company); err != nil {
-			return identity.User{}, misuse("--company %q: %w", company, err)
+		if u.Company, err = namedCompany(company); err != nil {
+			return identity.User{}, err
 		}
 	}
 	return u, nil
