@@ -207,7 +207,7 @@ func TestHowLongAnAnswerIsRemembered(t *testing.T) {
 				f := newCache(t, store)
 				f.heard()
 				f.standing(1, c.session, 1)
-				time.Sleep(c.after) // of the bubble's clock
+				time.Sleep(c.after) //nolint:forbidigo // the bubble's clock, which costs no time
 				if c.beats {
 					f.Alive(time.Now())
 				}
@@ -410,7 +410,7 @@ func TestAStoreThatFails(t *testing.T) {
 			if took := time.Since(start); took != time.Second {
 				t.Errorf("callers waited %s", took)
 			}
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) //nolint:forbidigo // the bubble's clock
 			if n := len(h.began); n != 2 {
 				t.Errorf("%d reads, want the two that were under way", n)
 			}
@@ -489,7 +489,7 @@ func TestWhatIsCountedAndLogged(t *testing.T) {
 		f.User(identity.UserID{1})
 		f.Session(identity.SessionID{1})
 		f.Company(identity.CompanyID{1})
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) //nolint:forbidigo // the bubble's clock
 		if live() != 0 {
 			t.Error("live a second after the last proof")
 		}

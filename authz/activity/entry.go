@@ -19,6 +19,8 @@ func keyOf(q identity.Question) key {
 	return k
 }
 
+func (k *key) company() identity.CompanyID { return identity.CompanyID(k[32:]) }
+
 // entry is an answer, packed, with the generations that it stands under.
 type entry struct {
 	key         key
@@ -41,6 +43,7 @@ const (
 	factSession
 	factEnded
 	factSuspended
+	factNoOther // it speaks of no company but the one that was asked about
 )
 
 // entryOf packs an answer. It refuses one whose times it could not give back
@@ -60,12 +63,13 @@ func entryOf(k key, s identity.Standing) (entry, bool) {
 		*t.to = microseconds(t.from)
 		exact = exact && instant(*t.to).Equal(t.from)
 	}
+	noOther := len(s.Memberships) == 0 || len(s.Memberships) == 1 && s.Memberships[0].Company == k.company()
 	for _, f := range []struct {
 		is   bool
 		fact uint8
 	}{
 		{s.Exists, factExists}, {s.Active, factActive}, {s.Session.Exists, factSession}, {s.Session.Ended, factEnded},
-		{s.Suspended, factSuspended},
+		{s.Suspended, factSuspended}, {noOther, factNoOther},
 	} {
 		if f.is {
 			e.facts |= f.fact

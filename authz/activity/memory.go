@@ -12,7 +12,7 @@ const (
 	// with many memberships.
 	leastShard = 64 << 10
 
-	chunkLength = 32
+	chunkLength = 128
 	// with the place of each slot in free
 	chunkBytes = int64(chunkLength * (unsafe.Sizeof(entry{}) + 4))
 	firstIndex = 64

@@ -3,7 +3,6 @@ package activity
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -82,7 +81,7 @@ func newWorld(t testing.TB, seed uint64, planted flaw) *world {
 	c, err := New(Options{
 		Store:      storeFunc(nil),
 		Registerer: prometheus.NewRegistry(),
-		Logger:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:     slog.New(slog.DiscardHandler),
 		Clock:      func() time.Time { return time.Time{} },
 	})
 	if err != nil {
@@ -110,7 +109,7 @@ func (w *world) question() identity.Question {
 	return q
 }
 
-// other is a company that every user belongs to, though nobody asks about it.
+// other is a company that the second user belongs to, though nobody asks about it.
 const other = 9
 
 // answer spells the versions of all rows that it rests on.
@@ -118,7 +117,10 @@ func (w *world) answer(q identity.Question) identity.Standing {
 	company := func(n byte) identity.Membership {
 		return identity.Membership{Company: identity.CompanyID{n}, Role: strconv.Itoa(w.db[fmt.Sprintf("c%d", n)])}
 	}
-	s := identity.Standing{Exists: true, Email: strconv.Itoa(w.db[fmt.Sprintf("u%d", q.User[0])]), Memberships: []identity.Membership{company(other)}}
+	s := identity.Standing{Exists: true, Email: strconv.Itoa(w.db[fmt.Sprintf("u%d", q.User[0])])}
+	if q.User[0] == 2 {
+		s.Memberships = append(s.Memberships, company(other))
+	}
 	if !q.Session.IsZero() {
 		s.Session = identity.Session{Exists: true, ValidFrom: time.UnixMicro(int64(w.db[fmt.Sprintf("s%d", q.Session[0])])).UTC()}
 	}
