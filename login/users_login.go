@@ -75,7 +75,7 @@ func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
 	return answer{status: http.StatusOK, result: "success", body: loggedIn{
 		AccessToken: minted.Token,
 		TokenType:   "bearer",
-		ExpiresIn:   int64(minted.ExpiresAt.Sub(now).Seconds()),
+		ExpiresIn:   minted.ExpiresAt.Unix() - now.Unix(),
 		UserID:      u.ID.String(),
 		Email:       u.Email,
 		FullName:    orNull(u.FullName),
@@ -201,6 +201,11 @@ func (s *Service) account(ctx context.Context, email string) (identity.Account, 
 func refuse(ctx context.Context, permit *password.Permit) {
 	due := permit.FailureDue()
 	permit.Release()
+	waitUntil(ctx, due)
+}
+
+// waitUntil returns at that time, or at the end of ctx.
+func waitUntil(ctx context.Context, due time.Time) {
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {

@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
 )
@@ -43,8 +44,14 @@ func (s *Service) logout(ctx context.Context, x *exchange) (answer, error) {
 		reason = endedLogout
 	}
 	s.metrics.ended.WithLabelValues(reason).Add(float64(ended))
+	waitUntil(ctx, time.Now().Add(hearing))
 	return answer{status: http.StatusNoContent, result: reason}, nil
 }
+
+// hearing is how long an answer that ended logins is held back: the notice of it
+// reaches every authz within a millisecond or so, and a client that was told
+// must not see its old token pass once more.
+const hearing = 25 * time.Millisecond
 
 // readScope reads which logins are to end; none named is the one that asks.
 func readScope(body []byte) (identity.LogoutScope, error) {

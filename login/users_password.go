@@ -51,6 +51,7 @@ func (s *Service) changePassword(ctx context.Context, x *exchange) (answer, erro
 	if err != nil {
 		return answer{}, err
 	}
+	waitUntil(ctx, time.Now().Add(hearing))
 	return answer{status: http.StatusOK, result: endedPasswordChange, body: changed{
 		Message:        "Password changed successfully.",
 		NewAccessToken: minted.Token,

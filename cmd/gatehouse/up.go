@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -38,7 +39,13 @@ demo company, whose password is printed.
 
 Ctrl-C stops everything; a second one does not wait.`,
 		Example: "  gatehouse up\n  gatehouse up --listen 127.0.0.1:9000 --ready-file /tmp/gate.json\n  GATEWAY_DATABASE_URL=postgres://... gatehouse up --demo=false",
-		Args:    takes(),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if flags.listen == "" && cmd.Flags().Changed("listen") {
+				// --listen "$UNSET" must not open the default port to the world.
+				return errors.New("--listen: empty, want host:port")
+			}
+			return takes()(cmd, args)
+		},
 		RunE: in.runs(func(ctx context.Context, _ []string) error {
 			flags.demo = demo
 			return in.up(ctx, flags)

@@ -50,6 +50,7 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"a user of nobody's company", "user create a@example.com --no-password --company 00000000-0000-0000-0000-000000000000", `--company "00000000-0000-0000-0000-000000000000": the nil UUID is nobody's`},
 		{"a token as an argument", "token inspect test-token", "a token is not taken from the arguments, which every process of the machine can read; use standard input or --file FILE"},
 		{"two files to validate", "envoy validate a b", `too many arguments: "b"…`},
+		{"an empty address", `up --listen ""`, "--listen: empty, want host:port"},
 		{"no time to wait", "migrate --lock-wait 0s", "--lock-wait 0s: must be more than nothing"},
 		{"an unknown shell", "completion klingon", `unknown command "klingon" for "gatehouse completion"; see 'gatehouse completion --help'`},
 		{"help of an unknown command", "help nonsense", `unknown command "nonsense" for "gatehouse"; ` + hint},

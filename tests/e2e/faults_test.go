@@ -136,6 +136,8 @@ func TestPostgresThatFallsSilent(t *testing.T) {
 	good := bearer(token(t, claimsOf(member)))
 	s.get(strictRoute, good).expect(t, accepted)
 	between.freeze()
+	// What was heard last is trusted until the proof of life is too old.
+	eventually(t, "memory is given up", func() error { return s.get(strictRoute, good).is(http.StatusServiceUnavailable) })
 	s.query.forget()
 	s.wantUndecided(t, good)
 	s.query.none(t)

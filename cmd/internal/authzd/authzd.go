@@ -65,18 +65,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 	// A gate that asks nothing is ready at once.
 	ping := func(context.Context) error { return nil }
 	if s.Checks.NeedStore() {
-		store, err := postgres.Open(ctx, postgres.Options{
-			URL:      s.Database.URL.Reveal(),
-			MinConns: int(s.Database.PoolMin),
-			MaxConns: int(s.Database.PoolMax),
-			AppName:  "gatehouse-authz",
-			Logger:   p.Log,
-		})
+		store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-authz", p.Log, p.Metrics)
 		if err != nil {
 			return daemon.Misused(err)
 		}
 		defer store.Close()
-		p.Metrics.MustRegister(store.Collector())
 		options.Directory = store
 		ping = store.Ping
 		if s.Activity.Cache {

@@ -60,18 +60,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
-	store, err := postgres.Open(ctx, postgres.Options{
-		URL:      s.Database.URL.Reveal(),
-		MinConns: int(s.Database.PoolMin),
-		MaxConns: int(s.Database.PoolMax),
-		AppName:  "gatehouse-login",
-		Logger:   p.Log,
-	})
+	store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-login", p.Log, p.Metrics)
 	if err != nil {
 		return daemon.Misused(err)
 	}
 	defer store.Close()
-	p.Metrics.MustRegister(store.Collector())
 	service, err := login.New(login.Options{
 		ProjectName:       s.ProjectName,
 		Accounts:          store,

@@ -1,16 +1,42 @@
-// Package wiring turns settings into the arguments of the parts that both a
-// service and the operator's command make, so that `gatehouse token mint` signs
-// exactly what authz accepts.
+// Package wiring turns settings into the parts that more than one process makes,
+// so that `gatehouse token mint` signs exactly what authz accepts, and that both
+// services hold the database alike.
 //
-// It must never start anything.
+// It must never know what a part is used for.
 package wiring
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/token"
 )
+
+// OpenStore makes a service's pool of connections and registers its metrics. A
+// database that is down is no error; one whose URL cannot be read is one of the
+// settings.
+func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Logger, metrics prometheus.Registerer) (*postgres.Store, error) {
+	store, err := postgres.Open(ctx, postgres.Options{
+		URL:      d.URL.Reveal(),
+		MinConns: int(d.PoolMin),
+		MaxConns: int(d.PoolMax),
+		AppName:  app,
+		Logger:   log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := metrics.Register(store.Collector()); err != nil {
+		store.Close()
+		return nil, err
+	}
+	return store, nil
+}
 
 // TokenRules reads the keys. Its error is one of the settings: they were there,
 // but cannot be used.
