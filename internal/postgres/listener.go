@@ -315,7 +315,16 @@ func reason(err error) string {
 	if errors.As(err, &known) && !errors.As(err, &unreachable) {
 		return "the connection broke: " + known.Op + ": " + known.Err.Error()
 	}
-	return err.Error()
+	// A connection that breaks while it is made has both ends in the middle of
+	// its text: "read tcp 127.0.0.1:53386->127.0.0.1:5432: ...".
+	text := err.Error()
+	for {
+		before, after, found := strings.Cut(text, "->")
+		if !found {
+			return text
+		}
+		text = before[:strings.LastIndexByte(before, ' ')+1] + after
+	}
 }
 
 // late tells an answer that did not come in time from one that is an error.

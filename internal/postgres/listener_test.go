@@ -328,7 +328,7 @@ func TestALostConnectionIsMadeAgainAndTellsToForgetEverything(t *testing.T) {
 		c.end()
 		eventually(t, "the loss is told when "+c.name, func() bool { return e.reasons() != before })
 		e.settle(t)
-		if got := e.reasons()[len(before):]; !strings.Contains(got, c.want) || strings.Contains(got, "read tcp") {
+		if got := e.reasons()[len(before):]; !strings.Contains(got, c.want) || strings.Contains(got, "->") {
 			t.Errorf("%s: reasons %q, want %q in them and no port of ours", c.name, got, c.want)
 		}
 	}
