@@ -52,6 +52,12 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 		return
 	}
 	r.add(area, markOK, "migrated: version %d of %d, in the schema %s", status.Version, status.Latest, status.Schema)
+	if len(status.Silent) > 0 {
+		// Nothing is served wrongly meanwhile: authz asks the database on every check.
+		r.add(area, markFail, "changes are not announced, and every check reads the database: triggers that are missing or not "+
+			"ENABLE ALWAYS: %v; to make them anew, DELETE FROM gatehouse_migrations WHERE version_id = 2, then run 'gatehouse migrate'",
+			status.Silent)
+	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
 	if err != nil {
 		r.add(area, markFail, "%v", err)

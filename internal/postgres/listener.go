@@ -38,7 +38,7 @@ var (
 		"statements, such as PgBouncer; authz needs a direct connection, or one that is pooled by session")
 	errReplica  = errors.New("the server is a replica in recovery, and only the primary will do")
 	errDisarmed = errors.New("the database does not announce its changes: a trigger of migration 00002_notices is missing or not " +
-		"ENABLE ALWAYS (run gatehouse migrate; after a restore with triggers off, ALTER TABLE … ENABLE ALWAYS TRIGGER)")
+		"ENABLE ALWAYS (gatehouse doctor names it and says how to put it back)")
 	errSilent = errors.New("the database has not answered in time")
 )
 

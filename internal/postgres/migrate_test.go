@@ -47,8 +47,19 @@ func TestMigrateMakesEverythingInAnEmptyDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status.Version != version || status.Latest != version || len(status.Pending)+len(status.Missing) != 0 || status.Server == "" {
+	if status.Version != version || status.Latest != version || len(status.Pending)+len(status.Missing)+len(status.Silent) != 0 || status.Server == "" {
 		t.Errorf("status = %+v", status)
+	}
+	db.exec(`ALTER TABLE users DISABLE TRIGGER ALL; ALTER TABLE users ENABLE TRIGGER ALL; DROP TRIGGER gatehouse_members_changed ON company_members`)
+	silent := []string{"gatehouse_users_changed", "gatehouse_users_came_or_went", "gatehouse_users_truncated", "gatehouse_members_changed"}
+	if status, err = postgres.Status(testContext(t), db.url); err != nil || !cmp.Equal(status.Silent, silent) {
+		t.Errorf("status after triggers were switched off and dropped = %+v, %v, want silent %v", status, err, silent)
+	}
+	// What doctor tells an operator to do about it.
+	db.exec(`DELETE FROM gatehouse_migrations WHERE version_id = 2`)
+	db.migrate()
+	if status, err = postgres.Status(testContext(t), db.url); err != nil || len(status.Silent) != 0 || status.Version != version {
+		t.Errorf("status after the notices were made anew = %+v, %v", status, err)
 	}
 	db.exec(`DROP TABLE sessions`)
 	if status, err = postgres.Status(testContext(t), db.url); err != nil || !cmp.Equal(status.Missing, []string{"sessions"}) {
