@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/devstack"
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/password"
@@ -58,19 +59,7 @@ func (d *demo) save() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(d.file), ".demo.*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("keeping the demo's state: %w", err)
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), d.file)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("keeping the demo's state: %w", err)
-	}
-	return nil
+	return atomicfile.Write(d.file, append(text, '\n'), 0o600)
 }
 
 // seed makes the demo company and user where they are missing. Somebody else's

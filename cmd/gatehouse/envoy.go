@@ -3,16 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/devstack"
 )
@@ -49,7 +48,8 @@ The same settings always give the same bytes. There is no secret in it.`,
 			if file == "" || file == "-" {
 				return write(in.stdout, rendered)
 			}
-			return replaceFile(file, rendered)
+			// There is no secret in it, and Envoy runs as another user.
+			return atomicfile.Write(file, rendered, 0o644)
 		}),
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "replace a `FILE`, in one step, instead of printing")
@@ -169,26 +169,4 @@ func urlText(u *url.URL) string {
 		return ""
 	}
 	return u.String()
-}
-
-// replaceFile puts a whole file in the place of another: whoever reads it, at
-// any moment, never reads half of one.
-func replaceFile(name string, content []byte) (err error) {
-	const mode = 0o644 // there is no secret in it, and Envoy runs as another user
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("writing %s: %w", name, err)
-		}
-	}()
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }

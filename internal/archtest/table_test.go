@@ -14,9 +14,10 @@ var rooms = []room{
 	{path: "proto/..."},
 
 	{path: "internal/archtest"},
+	{path: "internal/atomicfile"},
 	{path: "internal/buildinfo"},
 	{path: "internal/config/...", may: []string{"internal/config"}},
-	{path: "internal/devstack/..."},
+	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
 	{path: "internal/health"},
 	{path: "internal/password"},
 	{path: "internal/postgres", tests: []string{"internal/postgres/postgrestest"}},
@@ -33,7 +34,7 @@ var rooms = []room{
 	// make databases of their own.
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
-		"internal/buildinfo", "internal/config", "internal/devstack/...", "internal/health",
+		"internal/atomicfile", "internal/buildinfo", "internal/config", "internal/devstack/...", "internal/health",
 		"internal/password", "internal/postgres", "internal/serve", "internal/token",
 	}, tests: []string{"internal/postgres/postgrestest"}},
 

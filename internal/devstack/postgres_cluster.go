@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/atomicfile"
 )
 
 // initdbTimeout is far beyond what a slow disk needs.
@@ -43,7 +45,7 @@ func (h home) initialise(ctx context.Context, o PostgresOptions) error {
 		return err
 	}
 	password := newPassword()
-	if err := writeAtomically(h.password(), []byte(password+"\n")); err != nil {
+	if err := atomicfile.Write(h.password(), []byte(password+"\n"), 0o600); err != nil {
 		return err
 	}
 	// initdb reads the password from a file, as the server's user.

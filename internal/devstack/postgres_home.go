@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/atenex/gatehouse/internal/atomicfile"
 )
 
 // A home is the directory of one PostgreSQL: it belongs to the caller and is
@@ -65,7 +67,7 @@ func openHome(stateDir string, as runAs) (home, error) {
 	if err != nil {
 		return home{}, err
 	}
-	if err := errors.Join(os.Chmod(dir, 0o711), writeAtomically(pointer, []byte(dir+"\n"))); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o711), atomicfile.Write(pointer, []byte(dir+"\n"), 0o600)); err != nil {
 		_ = os.Remove(dir)
 		return home{}, err
 	}

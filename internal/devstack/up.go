@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/atenex/gatehouse/internal/atomicfile"
 )
 
 // UpOptions describe one stack.
@@ -188,7 +190,7 @@ func (s *stack) runUntil(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := writeAtomically(s.ReadyFile, append(text, '\n')); err != nil {
+		if err := atomicfile.Write(s.ReadyFile, append(text, '\n'), 0o600); err != nil {
 			return fmt.Errorf("writing the ready file: %w", err)
 		}
 	}

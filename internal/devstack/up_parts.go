@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/atenex/gatehouse/internal/atomicfile"
 )
 
 // services starts authz and login side by side and waits until both are ready.
@@ -107,7 +109,7 @@ func (s *stack) envoy(ctx context.Context, binary Binary) error {
 	}
 	// YAML holds JSON, so the name is right either way.
 	config := filepath.Join(s.StateDir, "envoy.yaml")
-	if err := writeAtomically(config, text); err != nil {
+	if err := atomicfile.Write(config, text, 0o600); err != nil {
 		return err
 	}
 	adminFile := filepath.Join(s.StateDir, "envoy-admin.address")

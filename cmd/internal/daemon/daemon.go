@@ -13,13 +13,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/buildinfo"
 	"github.com/atenex/gatehouse/internal/config"
 )
@@ -154,17 +153,5 @@ func (p *Process) Announce(addresses map[string]string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(p.readyFile), ".ready-*")
-	if err != nil {
-		return fmt.Errorf("writing the ready file: %w", err)
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), p.readyFile)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("writing the ready file: %w", err)
-	}
-	return nil
+	return atomicfile.Write(p.readyFile, text, 0o600)
 }
