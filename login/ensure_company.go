@@ -37,11 +37,10 @@ type ensured struct {
 // ensureCompany is POST /api/v1/users/me/ensure-company. Who asks is settled
 // before the body is looked at, and judged again under the lock on their row.
 func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x.r)
+	credential, err := s.bearer(x)
 	if err != nil {
 		return answer{}, err
 	}
-	x.user = credential.User
 	body, err := x.readBody()
 	if err != nil {
 		return answer{}, err
@@ -91,13 +90,19 @@ func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error
 	return answer{status: http.StatusOK, result: "joined", body: done}, nil
 }
 
-// bearer judges the token of a request as far as a token alone can be judged.
-func (s *Service) bearer(r *http.Request) (identity.Credential, error) {
-	raw, err := token.Bearer(r.Header.Values("Authorization"))
+// bearer judges the token of a request as far as a token alone can be judged,
+// and notes for the log whose it is.
+func (s *Service) bearer(x *exchange) (identity.Credential, error) {
+	raw, err := token.Bearer(x.r.Header.Values("Authorization"))
 	if err != nil {
 		return identity.Credential{}, err
 	}
-	return s.with.Verifier.Verify(raw, s.with.Now())
+	credential, err := s.with.Verifier.Verify(raw, s.with.Now())
+	if err != nil {
+		return identity.Credential{}, err
+	}
+	x.user = credential.User
+	return credential, nil
 }
 
 // over reports that no token of even a second fits before end; with a leeway, a

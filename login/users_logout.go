@@ -14,11 +14,10 @@ import (
 // A second logout with the same token is refused like every other use of it: it
 // has been revoked. So is one of two at once that comes second.
 func (s *Service) logout(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x.r)
+	credential, err := s.bearer(x)
 	if err != nil {
 		return answer{}, err
 	}
-	x.user = credential.User
 	body, err := x.readBody()
 	if err != nil {
 		return answer{}, err

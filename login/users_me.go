@@ -25,11 +25,10 @@ type belonging struct {
 
 // me is GET /api/v1/users/me: what the database says, not what the token said.
 func (s *Service) me(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x.r)
+	credential, err := s.bearer(x)
 	if err != nil {
 		return answer{}, err
 	}
-	x.user = credential.User
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	found, err := s.with.Directory.Profile(ctx, credential.User, credential.Session)

@@ -26,11 +26,10 @@ type changed struct {
 // anything is hashed, so that one that was revoked cannot be used to guess with,
 // and again under the lock of the row.
 func (s *Service) changePassword(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x.r)
+	credential, err := s.bearer(x)
 	if err != nil {
 		return answer{}, err
 	}
-	x.user = credential.User
 	body, err := x.readBody()
 	if err != nil {
 		return answer{}, err
