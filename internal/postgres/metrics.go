@@ -37,6 +37,9 @@ const (
 	queryListMembers     query = "list_members"
 	querySetSuspended    query = "set_suspended"
 	queryHighestCost     query = "highest_bcrypt_cost"
+	queryAudit           query = "audit"
+	queryAuditLog        query = "audit_log"
+	queryTendAudit       query = "tend_audit"
 	resultOK                   = "ok"
 	resultError                = "error"
 	metricsPrefix              = "gatehouse_database_"
@@ -49,7 +52,8 @@ func queries() []query {
 	return []query{queryPing, queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
-		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost}
+		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost,
+		queryAudit, queryAuditLog, queryTendAudit}
 }
 
 type metrics struct {

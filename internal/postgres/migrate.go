@@ -152,7 +152,8 @@ func openMigrator(ctx context.Context, url string) (*migrator, error) {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err == nil {
 		m.provider, err = goose.NewProvider(goose.DialectPostgres, m.db, files,
-			goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
+			goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true),
+			goose.WithAllowOutofOrder(true))
 	}
 	if err != nil {
 		m.close()
@@ -201,7 +202,11 @@ func (m *migrator) look(ctx context.Context) (err error) {
 // one that holds users. It must be asked before the search_path is pinned.
 func (m *migrator) shadowing(ctx context.Context) ([]string, error) {
 	var found []string
-	for _, name := range append([]string{"companies", versionTable}, ownTables()...) {
+	names := []string{"companies", versionTable}
+	for _, own := range ownTables() {
+		names = append(names, own.name)
+	}
+	for _, name := range names {
 		var shadow string
 		err := m.control.QueryRowContext(ctx, `
 			SELECT format('%I.%I', n.nspname, c.relname)
@@ -250,13 +255,34 @@ func (m *migrator) current(ctx context.Context) (version int64, recorded bool, e
 	return version, true, nil
 }
 
+// pending names the migrations that the database has not had, oldest first. They
+// need not be the newest ones: an operator may have had one forgotten, so that
+// it makes its objects anew.
+func (m *migrator) pending(ctx context.Context, recorded bool) ([]string, error) {
+	var names []string
+	for _, s := range m.provider.ListSources() {
+		had := false
+		if recorded {
+			err := m.control.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM `+pgx.Identifier{m.schema, versionTable}.Sanitize()+
+				` WHERE version_id = $1 AND is_applied)`, s.Version).Scan(&had)
+			if err != nil {
+				return nil, fmt.Errorf("reading %s: %w", versionTable, err)
+			}
+		}
+		if !had {
+			names = append(names, strings.TrimSuffix(path.Base(s.Path), ".sql"))
+		}
+	}
+	return names, nil
+}
+
 func (m *migrator) latest() int64 {
 	sources := m.provider.ListSources()
 	return sources[len(sources)-1].Version
 }
 
 func (m *migrator) upToDate(ctx context.Context) (bool, MigrateResult, error) {
-	version, _, err := m.current(ctx)
+	version, recorded, err := m.current(ctx)
 	if err != nil {
 		return false, MigrateResult{}, err
 	}
@@ -264,7 +290,11 @@ func (m *migrator) upToDate(ctx context.Context) (bool, MigrateResult, error) {
 		return false, MigrateResult{}, fmt.Errorf("%w: it is at version %d, this release knows %d",
 			ErrSchemaNewer, version, m.latest())
 	}
-	return version == m.latest(), MigrateResult{Version: version, Schema: m.schema}, nil
+	pending, err := m.pending(ctx, recorded)
+	if err != nil {
+		return false, MigrateResult{}, err
+	}
+	return len(pending) == 0, MigrateResult{Version: version, Schema: m.schema}, nil
 }
 
 // apply runs what is missing. It is called under the migration lock.
@@ -273,7 +303,7 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 	if err != nil {
 		return MigrateResult{}, err
 	}
-	result := MigrateResult{Schema: m.schema}
+	result := MigrateResult{Schema: m.schema, Version: version}
 	if version == 0 {
 		if result.Warnings, err = m.checkShape(ctx); err != nil {
 			return MigrateResult{}, m.explain(ctx, err)
@@ -297,7 +327,7 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 	for _, s := range steps {
 		name := strings.TrimSuffix(path.Base(s.Source.Path), ".sql")
 		result.Applied = append(result.Applied, Migration{Version: s.Source.Version, Name: name, Took: s.Duration})
-		result.Version = s.Source.Version
+		result.Version = max(result.Version, s.Source.Version)
 	}
 	return result, nil
 }

@@ -28,7 +28,7 @@ func TestMigrateMakesEverythingInAnEmptyDatabase(t *testing.T) {
 	if len(result.Applied) == 0 || result.Version != result.Applied[len(result.Applied)-1].Version || result.Schema != "public" {
 		t.Errorf("result = %+v", result)
 	}
-	for _, table := range []string{"users", "companies", "company_members", "company_invitations", "sessions"} {
+	for _, table := range []string{"users", "companies", "company_members", "company_invitations", "sessions", "audit_log"} {
 		if db.one(`SELECT to_regclass($1)`, table) != table {
 			t.Errorf("no table %s", table)
 		}
@@ -71,7 +71,8 @@ func TestStatusOfANewDatabaseChangesNothing(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	status, err := postgres.Status(testContext(t), db.url)
-	if err != nil || status.Version != 0 || !cmp.Equal(status.Pending, []string{"00001_identity", "00002_notices"}) {
+	if err != nil || status.Version != 0 || len(status.Pending) < 2 ||
+		!cmp.Equal(status.Pending[:2], []string{"00001_identity", "00002_notices"}) {
 		t.Errorf("status = %+v, %v", status, err)
 	}
 	if got := db.one(ours); got != "NULL" {

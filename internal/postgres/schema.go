@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"path"
-	"strings"
 )
 
 // SchemaStatus is how far a database has been migrated.
@@ -29,26 +27,27 @@ func Status(ctx context.Context, url string) (SchemaStatus, error) {
 		return SchemaStatus{}, err
 	}
 	defer m.close()
-	version, _, err := m.current(ctx)
+	version, recorded, err := m.current(ctx)
 	if err != nil {
 		return SchemaStatus{}, err
 	}
 	status := SchemaStatus{Server: m.server, Schema: m.schema, Version: version, Latest: m.latest()}
-	for _, s := range m.provider.ListSources() {
-		if s.Version > version {
-			status.Pending = append(status.Pending, strings.TrimSuffix(path.Base(s.Path), ".sql"))
-		}
+	if status.Pending, err = m.pending(ctx, recorded); err != nil {
+		return SchemaStatus{}, err
 	}
 	if version == 0 {
 		return status, nil
 	}
-	for _, table := range append([]string{"users", "companies"}, ownTables()...) {
+	for _, table := range append([]ownTable{{"users", 1}, {"companies", 1}}, ownTables()...) {
+		if table.since > version {
+			continue // not promised yet
+		}
 		var there bool
-		if err := m.control.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there); err != nil {
-			return SchemaStatus{}, fmt.Errorf("looking for the table %s: %w", table, err)
+		if err := m.control.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, table.name).Scan(&there); err != nil {
+			return SchemaStatus{}, fmt.Errorf("looking for the table %s: %w", table.name, err)
 		}
 		if !there {
-			status.Missing = append(status.Missing, table)
+			status.Missing = append(status.Missing, table.name)
 		}
 	}
 	if len(status.Pending) == 0 && len(status.Missing) == 0 {

@@ -296,16 +296,20 @@ func addressOrNull(a netip.Addr) any {
 
 const longestUserAgent = 300
 
-// userAgent is foreign text: cut, and of printable ASCII alone, which a database
-// of any encoding can hold.
 func userAgent(c identity.Client) pgtype.Text {
-	text := strings.Map(func(r rune) rune {
+	return textOrNull(plain(c.UserAgent, longestUserAgent))
+}
+
+// plain is foreign text: cut, and of printable ASCII alone, which a database of
+// any encoding can hold.
+func plain(text string, limit int) string {
+	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
-	}, c.UserAgent)
-	return textOrNull(text[:min(len(text), longestUserAgent)])
+	}, text)
+	return text[:min(len(text), limit)]
 }
 
 // change is one transaction, tried once. A refusal is not the database's fault

@@ -60,10 +60,19 @@ func isShapeFault(err error) bool {
 	return errors.As(err, &shape) || errors.As(err, &conflict)
 }
 
-// ownTables are made by the first migration; what already has such a name
-// belongs to somebody else.
-func ownTables() []string {
-	return []string{"company_members", "company_invitations", "sessions"}
+// ownTable is one that a migration makes.
+type ownTable struct {
+	name  string
+	since int64 // the version that makes it
+}
+
+// ownTables are made by the migrations; what has such a name before the first of
+// them belongs to somebody else.
+func ownTables() []ownTable {
+	return []ownTable{
+		{"company_members", 1}, {"company_invitations", 1}, {"sessions", 1},
+		{"audit_log", 5},
+	}
 }
 
 // wanted is a column and the types that will do for it. More columns, other
@@ -215,13 +224,13 @@ func checkEmails(ctx context.Context, db *sql.Conn) error {
 // it is exactly ours, as in a restored users table.
 func clashingNames(ctx context.Context, db *sql.Conn) ([]string, error) {
 	var faults []string
-	for _, name := range ownTables() {
+	for _, own := range ownTables() {
 		var there bool
-		if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&there); err != nil {
-			return nil, fmt.Errorf("looking for the table %s: %w", name, err)
+		if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, own.name).Scan(&there); err != nil {
+			return nil, fmt.Errorf("looking for the table %s: %w", own.name, err)
 		}
 		if there {
-			faults = append(faults, fmt.Sprintf("a relation named %s exists and was not made by Gatehouse", name))
+			faults = append(faults, fmt.Sprintf("a relation named %s exists and was not made by Gatehouse", own.name))
 		}
 	}
 	var foreign bool
