@@ -64,3 +64,11 @@ func algorithmNamed(name string) (algorithm, error) {
 		return algorithm{}, fmt.Errorf("unknown signature algorithm %q", name)
 	}
 }
+
+// hashBytes is the size of an HMAC's hash, below which its key is weak.
+func (a algorithm) hashBytes() int {
+	if h, ok := a.method.(*jwt.SigningMethodHMAC); ok {
+		return h.Hash.Size()
+	}
+	return 0
+}

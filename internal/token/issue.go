@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -38,8 +39,8 @@ type Minted struct {
 // Issuer makes tokens that a Verifier with the same rules accepts. It may be
 // used by several goroutines.
 type Issuer struct {
-	rules Rules
-	key   Key
+	rules Rules // but for the keys
+	key   atomic.Pointer[Key]
 	ttl   time.Duration
 }
 
@@ -48,15 +49,29 @@ func NewIssuer(rules Rules, ttl time.Duration) (*Issuer, error) {
 	if rules.Keys == nil {
 		return nil, errors.New("an issuer needs keys")
 	}
-	key, ok := rules.Keys.Signer()
-	if !ok {
-		return nil, errors.New("no key that can sign: a shared secret or a private key is needed")
-	}
 	if ttl < time.Second {
 		return nil, fmt.Errorf("a token life of %s is too short", ttl)
 	}
-	return &Issuer{rules: rules.complete(), key: key, ttl: ttl}, nil
+	i := &Issuer{rules: rules.complete(), ttl: ttl}
+	if err := i.Replace(rules.Keys); err != nil {
+		return nil, err
+	}
+	return i, nil
 }
+
+// Replace signs with the signing key of another set from now on. One that has
+// none is refused, and changes nothing.
+func (i *Issuer) Replace(keys *KeySet) error {
+	key, ok := keys.Signer()
+	if !ok {
+		return ErrNoSigner
+	}
+	i.key.Store(&key)
+	return nil
+}
+
+// ErrNoSigner is that of a key set with which tokens can be verified only.
+var ErrNoSigner = errors.New(`no key that can sign: a shared secret, a private key or a JWK with "key_ops":["sign"] is needed`)
 
 type header struct {
 	Algorithm string `json:"alg"`
@@ -124,7 +139,8 @@ func (i *Issuer) Issue(g Grant, now time.Time) (Minted, error) {
 		p.AppMetadata = &appMetadata{Company: p.Company, Roles: g.Roles}
 	}
 
-	head, err := json.Marshal(header{Algorithm: i.key.Algorithm(), Type: "JWT", KeyID: i.key.ID()})
+	key := i.key.Load()
+	head, err := json.Marshal(header{Algorithm: key.Algorithm(), Type: "JWT", KeyID: key.ID()})
 	if err != nil {
 		return Minted{}, fmt.Errorf("writing the header of a token: %w", err)
 	}
@@ -135,7 +151,7 @@ func (i *Issuer) Issue(g Grant, now time.Time) (Minted, error) {
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
 	signed := b64(head) + "." + b64(body)
-	signature, err := i.key.sign(signed)
+	signature, err := key.sign(signed)
 	if err != nil {
 		return Minted{}, fmt.Errorf("signing a token: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Key is one key with its one algorithm.
@@ -18,10 +19,27 @@ type Key struct {
 	algorithm algorithm
 	verify    func(signed string, signature []byte) error
 	sign      func(signed string) ([]byte, error) // nil: this key only verifies
+
+	public   publicJWK // zero: a shared secret
+	material string    // equal for one key under two names; no secret
+	origin   Origin
+	counted  func() // a token was accepted; nil: nobody counts
 }
 
+// Origin is where a key came from, for those who count which are in use.
+type Origin string
+
+// The origins.
+const (
+	OriginSecret  Origin = "secret"  // JWT_SECRET
+	OriginPEM     Origin = "pem"     // JWT_PUBLIC_KEY, JWT_PRIVATE_KEY
+	OriginSet     Origin = "set"     // JWT_KEYS
+	OriginFetched Origin = "fetched" // JWT_JWKS_URL
+)
+
+// newKey's id must tell any two keys apart: it is the material too.
 func newKey(id string, a algorithm, verifying any) Key {
-	return Key{id: id, algorithm: a, verify: func(signed string, signature []byte) error {
+	return Key{id: id, algorithm: a, material: id, origin: OriginPEM, verify: func(signed string, signature []byte) error {
 		return a.method.Verify(signed, signature, verifying)
 	}}
 }
@@ -38,6 +56,9 @@ func (k Key) ID() string { return k.id }
 
 // Algorithm is the "alg" of tokens signed with this key.
 func (k Key) Algorithm() string { return k.algorithm.name }
+
+// Origin is where the key came from.
+func (k Key) Origin() Origin { return k.origin }
 
 // CanSign reports that this is more than a public key.
 func (k Key) CanSign() bool { return k.sign != nil }
@@ -57,7 +78,9 @@ func SecretKey(secret []byte, alg string) (Key, error) {
 		return Key{}, errors.New("the secret is empty")
 	}
 	secret = append([]byte(nil), secret...)
-	return newKey(secretID(secret, alg), a, secret).signingWith(secret), nil
+	k := newKey(secretID(secret, alg), a, secret).signingWith(secret)
+	k.origin = OriginSecret
+	return k, nil
 }
 
 // secretID names a secret without disclosing anything that one of its tokens
@@ -74,12 +97,22 @@ func secretID(secret []byte, alg string) string {
 // meets the one key that was made from settings without a name of its own
 // (JWT_SECRET, the PEM key) and has the token's algorithm: tokens of the
 // replaced gateways name no key, and an issuer whose public key came as PEM
-// names it in a way that a PEM does not tell.
+// names it in a way that a PEM does not tell. Beside a JWK set there is no PEM
+// key, so that there such a token meets JWT_SECRET alone.
 type KeySet struct {
+	keys     []Key // in the order of the settings, fetched ones last
 	byID     map[string]Key
 	unnamed  map[string]Key // by algorithm
 	signer   Key
 	accepted map[string]bool // algorithms
+
+	// remote: another issuer's keys are fetched, and the next fetch may bring any
+	// public key. fetched: they were, once at least.
+	remote, fetched bool
+}
+
+func emptySet() *KeySet {
+	return &KeySet{byID: map[string]Key{}, unnamed: map[string]Key{}, accepted: map[string]bool{}}
 }
 
 // NewKeySet makes a set of keys that came without names; the first that can
@@ -90,7 +123,7 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("no key")
 	}
-	set := &KeySet{byID: map[string]Key{}, unnamed: map[string]Key{}, accepted: map[string]bool{}}
+	set := emptySet()
 	for _, k := range keys {
 		if k.verify == nil {
 			return nil, errors.New("a key without an algorithm")
@@ -103,7 +136,7 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 		}
 		set.byID[k.id] = k
 		set.unnamed[k.Algorithm()] = k
-		set.accepted[k.Algorithm()] = true
+		set.add(k)
 		if k.CanSign() && !set.signer.CanSign() {
 			set.signer = k
 		}
@@ -111,11 +144,92 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 	return set, nil
 }
 
+func (s *KeySet) add(k Key) {
+	s.keys = append(s.keys, k)
+	s.accepted[k.Algorithm()] = true
+}
+
+// Fetched returns the set with the keys of another issuer in the place of those
+// fetched before. A key whose name is that of a key of our own is not taken: it
+// would turn our tokens away.
+func (s *KeySet) Fetched(keys []Key) (set *KeySet, taken int) {
+	set = emptySet()
+	set.signer, set.remote, set.fetched = s.signer, true, true
+	for alg, k := range s.unnamed {
+		set.unnamed[alg] = k
+	}
+	for id, k := range s.byID {
+		if k.origin != OriginFetched {
+			set.byID[id] = k
+		}
+	}
+	for _, k := range s.keys {
+		if k.origin != OriginFetched {
+			set.add(k)
+		}
+	}
+	for _, k := range keys {
+		if _, ours := set.byID[k.id]; !ours {
+			set.byID[k.id] = k
+			set.add(k)
+			taken++
+		}
+	}
+	return set, taken
+}
+
+// VerifyOnly returns the set without what signs, for those who only verify.
+func (s *KeySet) VerifyOnly() *KeySet {
+	set := *s
+	set.signer = Key{}
+	set.keys = make([]Key, len(s.keys))
+	set.byID, set.unnamed = make(map[string]Key, len(s.byID)), make(map[string]Key, len(s.unnamed))
+	for i, k := range s.keys {
+		k.sign = nil
+		set.keys[i] = k
+	}
+	for id, k := range s.byID {
+		k.sign = nil
+		set.byID[id] = k
+	}
+	for alg, k := range s.unnamed {
+		k.sign = nil
+		set.unnamed[alg] = k
+	}
+	return &set
+}
+
+// Counted returns the set with a counter for each key, which is called for every
+// token that the key verified and that was accepted.
+func (s *KeySet) Counted(counter func(Key) func()) *KeySet {
+	set := *s
+	byMaterial := make(map[string]func(), len(s.keys))
+	set.keys = make([]Key, len(s.keys))
+	set.byID, set.unnamed = make(map[string]Key, len(s.byID)), make(map[string]Key, len(s.unnamed))
+	for i, k := range s.keys {
+		k.counted = counter(k)
+		byMaterial[string(k.origin)+k.id] = k.counted
+		set.keys[i] = k
+	}
+	for id, k := range s.byID {
+		k.counted = byMaterial[string(k.origin)+k.id]
+		set.byID[id] = k
+	}
+	for alg, k := range s.unnamed {
+		k.counted = byMaterial[string(k.origin)+k.id]
+		set.unnamed[alg] = k
+	}
+	return &set
+}
+
+// Keys are the keys of the set, in the order of the settings.
+func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
+
 // Signer is the key that signs, if there is one.
 func (s *KeySet) Signer() (Key, bool) { return s.signer, s.signer.CanSign() }
 
-// accepts reports whether any key of the set has the algorithm.
-func (s *KeySet) accepts(alg string) bool { return s.accepted[alg] }
+// accepts reports whether a token with this algorithm can be meant for this set.
+func (s *KeySet) accepts(alg string) bool { return s.accepted[alg] || s.remote && isPublic(alg) }
 
 // find returns the one key that a token with this header may be verified with.
 func (s *KeySet) find(kid, alg string) (Key, bool) {
@@ -126,19 +240,38 @@ func (s *KeySet) find(kid, alg string) (Key, bool) {
 	return k, named && k.Algorithm() == alg
 }
 
+// mayCome reports whether a fetch can bring the key that was not found: not one
+// without a name, for which there is only the secret, and not one that has a
+// name already.
+func (s *KeySet) mayCome(kid, alg string) bool {
+	_, named := s.byID[kid]
+	return s.remote && kid != "" && !named && isPublic(alg)
+}
+
+// isPublic reports an algorithm whose keys can be published.
+func isPublic(alg string) bool {
+	a, err := algorithmNamed(alg)
+	return err == nil && a.family != familyHMAC
+}
+
 // Sources is key material as settings give it.
 type Sources struct {
 	// Algorithm is what new tokens are signed with and what the PEM keys are for.
+	// Keys of a JWK set name their own.
 	Algorithm string
 	// Secret is used with Algorithm if that is one of HS*, else with HS256, for
 	// tokens that were issued before the change to another algorithm.
 	Secret []byte
 	// PublicPEM verifies. PrivatePEM verifies and signs.
 	PublicPEM, PrivatePEM []byte
+	// JWKSet is the text of a JWK set, whose one key with key_ops ["sign"] signs.
+	JWKSet []byte
+	// Remote: the keys of another issuer will be fetched.
+	Remote bool
 }
 
-// KeySet makes the set. Where there is no private key, the secret signs, if
-// there is one.
+// KeySet makes the set. Where there is neither a JWK set nor a private key, the
+// secret signs, if there is one.
 func (s Sources) KeySet() (*KeySet, error) {
 	a, err := algorithmNamed(s.Algorithm)
 	if err != nil {
@@ -146,6 +279,10 @@ func (s Sources) KeySet() (*KeySet, error) {
 	}
 	pems := len(s.PublicPEM) > 0 || len(s.PrivatePEM) > 0
 	switch {
+	case pems && (len(s.JWKSet) > 0 || s.Remote):
+		return nil, errors.New("a PEM key has no place beside a JWK set")
+	case len(s.JWKSet) > 0 || s.Remote:
+		return s.namedKeys(a)
 	case a.family == familyHMAC && pems:
 		return nil, fmt.Errorf("%s uses a shared secret, not a PEM key", s.Algorithm)
 	case a.family == familyHMAC && len(s.Secret) == 0:
@@ -175,15 +312,49 @@ func (s Sources) KeySet() (*KeySet, error) {
 		}
 	}
 	if len(s.Secret) > 0 {
-		alg := "HS256"
-		if a.family == familyHMAC {
-			alg = s.Algorithm
-		}
-		k, err := SecretKey(s.Secret, alg)
+		k, err := s.secretKey(a)
 		if err != nil {
 			return nil, err
 		}
 		keys = append(keys, k)
 	}
 	return NewKeySet(keys...)
+}
+
+func (s Sources) secretKey(a algorithm) (Key, error) {
+	alg := "HS256"
+	if a.family == familyHMAC {
+		alg = a.name
+	}
+	return SecretKey(s.Secret, alg)
+}
+
+// namedKeys makes the set whose keys have names, with the secret beside them.
+func (s Sources) namedKeys(a algorithm) (*KeySet, error) {
+	set := emptySet()
+	set.remote = s.Remote
+	if len(s.JWKSet) > 0 {
+		own, err := readOwnSet(s.JWKSet)
+		if err != nil {
+			return nil, err
+		}
+		set.signer = own.signer
+		for _, k := range own.keys {
+			set.byID[k.id] = k
+			set.add(k)
+		}
+	}
+	if len(s.Secret) > 0 {
+		k, err := s.secretKey(a)
+		if err != nil {
+			return nil, err
+		}
+		set.unnamed[k.Algorithm()] = k
+		set.add(k)
+		if len(s.JWKSet) == 0 {
+			// A JWK set says itself which key signs, or that none does.
+			set.signer = k
+		}
+	}
+	return set, nil
 }

@@ -6,10 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -155,32 +152,15 @@ func verifying(public any, a algorithm) (Key, error) {
 	default:
 		return Key{}, fmt.Errorf("a key of type %T cannot be used with %s", public, a.name)
 	}
-	id, err := thumbprint(public)
+	published, err := publicMembers(public)
 	if err != nil {
 		return Key{}, err
 	}
-	return newKey(id, a, public), nil
-}
-
-// thumbprint is RFC 7638 section 3 (RFC 8037 section 2 for Ed25519) with
-// SHA-256: the members that the key type requires, in lexical order.
-func thumbprint(public any) (string, error) {
-	b64 := base64.RawURLEncoding.EncodeToString
-	var jwk string
-	switch p := public.(type) {
-	case *rsa.PublicKey:
-		e := binary.BigEndian.AppendUint64(nil, uint64(p.E))
-		jwk = `{"e":"` + b64(bytes.TrimLeft(e, "\x00")) + `","kty":"RSA","n":"` + b64(p.N.Bytes()) + `"}`
-	case *ecdsa.PublicKey:
-		point, err := p.Bytes() // SEC 1 section 2.3.3, uncompressed: 4, x, y
-		if err != nil {
-			return "", fmt.Errorf("reading the point of an EC key: %w", err)
-		}
-		half := (len(point) - 1) / 2
-		jwk = `{"crv":"` + p.Curve.Params().Name + `","kty":"EC","x":"` + b64(point[1:1+half]) + `","y":"` + b64(point[1+half:]) + `"}`
-	case ed25519.PublicKey:
-		jwk = `{"crv":"Ed25519","kty":"OKP","x":"` + b64(p) + `"}`
+	id, err := published.thumbprint()
+	if err != nil {
+		return Key{}, err
 	}
-	sum := sha256.Sum256([]byte(jwk))
-	return b64(sum[:]), nil
+	k := newKey(id, a, public)
+	k.public = published
+	return k, nil
 }

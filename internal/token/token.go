@@ -45,6 +45,11 @@ type Rules struct {
 	Audience string        // empty: not asked for; Supabase: "authenticated"
 	Issuer   string        // empty: not asked for
 	Leeway   time.Duration // clock skew allowed on exp, nbf and iat
+
+	// Await is told of a token that names a key which another issuer may have
+	// published meanwhile. It returns when it is worth looking again, after a
+	// bounded time; nil: there is nobody to ask.
+	Await func(kid string)
 }
 
 // complete fills in what a profile implies.

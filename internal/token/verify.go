@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
@@ -10,7 +11,10 @@ import (
 )
 
 // Verifier judges tokens. It may be used by several goroutines.
-type Verifier struct{ rules Rules }
+type Verifier struct {
+	rules Rules // but for the keys
+	keys  atomic.Pointer[KeySet]
+}
 
 // NewVerifier refuses rules under which no token could be verified.
 func NewVerifier(rules Rules) (*Verifier, error) {
@@ -22,8 +26,16 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 	case rules.Profile != Native && rules.Profile != Supabase:
 		return nil, errors.New("an unknown token profile")
 	}
-	return &Verifier{rules.complete()}, nil
+	v := &Verifier{rules: rules.complete()}
+	v.keys.Store(rules.Keys)
+	return v, nil
 }
+
+// Replace puts other keys in force, for every Verify that begins from now on. One
+// that has begun may still answer by the keys of before: whoever remembers what
+// was verified must forget after the call, and must not take up an answer whose
+// question was asked before it forgot.
+func (v *Verifier) Replace(keys *KeySet) { v.keys.Store(keys) }
 
 // Verify returns what the token says, or the first problem in the order of the
 // contract's table (section 4). A problem of malformed tokens carries a cause
@@ -33,13 +45,19 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 // (the nil UUID) passes as the zero user, who does not exist.
 func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error) {
 	t, err := read(raw, v.rules.Profile)
-	if err == nil && !v.rules.Keys.accepts(t.algorithm) {
+	keys := v.keys.Load()
+	if err == nil && !keys.accepts(t.algorithm) {
 		err = errAlgorithm
 	}
 	if err != nil {
 		return identity.Credential{}, problem.TokenMalformed.Because(err)
 	}
-	key, ok := v.rules.Keys.find(t.kid, t.algorithm)
+	key, ok := keys.find(t.kid, t.algorithm)
+	if !ok && keys.mayCome(t.kid, t.algorithm) {
+		if key, ok, err = v.await(t.kid, t.algorithm); err != nil {
+			return identity.Credential{}, err
+		}
+	}
 	if !ok || key.verify(t.signed, t.signature) != nil {
 		return identity.Credential{}, problem.TokenSignature
 	}
@@ -48,8 +66,28 @@ func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error
 		return identity.Credential{}, err
 	}
 	c.KeyNamed = t.kid != ""
+	if key.counted != nil {
+		key.counted()
+	}
 	return c, nil
 }
+
+// await asks for a key that is not known yet, and looks again. While the other
+// issuer's keys could never be fetched there is no telling whether the token is
+// good, and that is no refusal of it.
+func (v *Verifier) await(kid, alg string) (Key, bool, error) {
+	if v.rules.Await != nil {
+		v.rules.Await(kid)
+	}
+	keys := v.keys.Load()
+	key, ok := keys.find(kid, alg)
+	if !ok && !keys.fetched {
+		return Key{}, false, problem.Unavailable.Because(errNeverFetched)
+	}
+	return key, ok, nil
+}
+
+var errNeverFetched = errors.New("the token names a key, and the set of keys to look for it in could not be fetched yet")
 
 // judge goes down the rows of the table that come after the signature.
 func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) {
