@@ -45,8 +45,12 @@ func (s *Store) ReplacePasswordHash(ctx context.Context, user identity.UserID, o
 	}
 	replaced := false
 	err := s.write(ctx, queryReplaceHash, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx, `UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2`,
-			uuidOrNull(user), oldHash, newHash)
+		from := identity.OriginOf(ctx)
+		tag, err := s.pool.Exec(ctx, `
+			WITH u AS (UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2 RETURNING id)
+			INSERT INTO audit_log (event, outcome, actor_user, subject_user, ip, request_id)
+			SELECT 'password.upgraded', 'success', id, id, $4, $5 FROM u`,
+			uuidOrNull(user), oldHash, newHash, addressOrNull(from.Address), plainOrNull(from.RequestID))
 		if err != nil {
 			return fmt.Errorf("replacing a password hash: %w", err)
 		}

@@ -50,8 +50,13 @@ func (s *Store) CreateCompany(ctx context.Context, name string) (Company, error)
 	made := Company{ID: identity.CompanyID(id), Active: true}
 	err = s.write(ctx, queryCreateCompany, func(ctx context.Context) error {
 		var at pgtype.Timestamptz
-		err := s.pool.QueryRow(ctx, `INSERT INTO companies (id, name, is_active, created_at) VALUES ($1, $2, true, now())
-			RETURNING name::text, created_at::timestamptz`, uuidOrNull(made.ID), name).Scan(&made.Name, &at)
+		err := s.pool.QueryRow(ctx, `
+			WITH c AS (
+			  INSERT INTO companies (id, name, is_active, created_at) VALUES ($1, $2, true, now()) RETURNING id, name, created_at),
+			recorded AS (
+			  INSERT INTO audit_log (event, outcome, operator, company_id) SELECT 'company.created', 'success', $3, id FROM c)
+			SELECT name::text, created_at::timestamptz FROM c`,
+			uuidOrNull(made.ID), name, plainOrNull(identity.OriginOf(ctx).Operator)).Scan(&made.Name, &at)
 		if err != nil {
 			return fmt.Errorf("creating a company: %w", err)
 		}
@@ -114,8 +119,11 @@ func (s *Store) SetSuspended(ctx context.Context, company identity.CompanyID, su
 				   WHERE id = $1 AND (is_active IS DISTINCT FROM false) = $2::boolean RETURNING 1)
 				SELECT EXISTS (SELECT FROM companies WHERE id = $1), EXISTS (SELECT FROM changed)`,
 				uuidOrNull(company), suspended).Scan(&exists, &changed)
-			if err != nil || exists {
+			if err != nil {
 				return err
+			}
+			if exists {
+				return auditSuspended(ctx, tx, company, suspended, changed)
 			}
 			var known bool
 			if err := tx.QueryRow(ctx, `SELECT `+belongsSQL, uuidOrNull(company)).Scan(&known); err != nil {
@@ -134,7 +142,10 @@ func (s *Store) SetSuspended(ctx context.Context, company identity.CompanyID, su
 				SELECT $1::uuid, left($1::uuid::text, coalesce((SELECT a.atttypmod - 4 FROM pg_attribute a
 				         WHERE a.attrelid = 'companies'::regclass AND a.attname = 'name' AND a.atttypmod > 4), 36)), false, now()`,
 				uuidOrNull(company))
-			return err
+			if err != nil {
+				return err
+			}
+			return auditSuspended(ctx, tx, company, suspended, changed)
 		})
 	}
 	err := set()
@@ -143,6 +154,17 @@ func (s *Store) SetSuspended(ctx context.Context, company identity.CompanyID, su
 		err = set() // somebody else has just made the row
 	}
 	return changed, err
+}
+
+func auditSuspended(ctx context.Context, tx pgx.Tx, company identity.CompanyID, suspended, changed bool) error {
+	switch {
+	case !changed:
+		return nil
+	case suspended:
+		return audit(ctx, tx, identity.Event{Name: "company.suspended", Company: company})
+	default:
+		return audit(ctx, tx, identity.Event{Name: "company.resumed", Company: company})
+	}
 }
 
 // Member is somebody who belongs to a company, and how.

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -35,12 +34,26 @@ func (s *Store) Join(ctx context.Context, request identity.JoinRequest) (identit
 		return identity.JoinResult{}, errors.New("a join without a judge")
 	}
 	var result identity.JoinResult
+	var denied error
 	err := s.change(ctx, queryJoin, "joining a company", func(tx pgx.Tx) (err error) {
-		result, err = (&join{tx: tx, request: request}).run(ctx)
+		j := &join{tx: tx, request: request}
+		result, err = j.run(ctx)
+		if errors.Is(err, identity.ErrJoinRefused) || errors.Is(err, identity.ErrUnknownCompany) {
+			// Nothing was written but the record of it.
+			denied = err
+			return audit(ctx, tx, identity.Event{
+				Name: "company.denied", Outcome: identity.Denied, Actor: request.User, Subject: request.User,
+				Company: j.wanted(), Session: request.Session,
+			})
+		}
 		return err
 	})
-	if err != nil {
+	var refused refusal
+	switch {
+	case err != nil:
 		return identity.JoinResult{}, err
+	case errors.As(denied, &refused):
+		return identity.JoinResult{}, refused.error
 	}
 	return result, nil
 }
@@ -52,11 +65,26 @@ type join struct {
 	user     identity.User
 	standing identity.Standing
 	invited  invitation // that the token names; zero: no token
+	how      string     // why the target was allowed, for the record
 }
 
 type invitation struct {
 	company   identity.CompanyID
 	tokenHash []byte
+}
+
+// wanted is the company that a refusal was about; zero: a token told none.
+func (j *join) wanted() identity.CompanyID {
+	switch {
+	case !j.request.Want.IsZero():
+		return j.request.Want
+	case !j.invited.company.IsZero():
+		return j.invited.company
+	case j.request.InvitationToken == "":
+		return j.request.Default
+	default:
+		return identity.CompanyID{}
+	}
 }
 
 func (j *join) run(ctx context.Context) (identity.JoinResult, error) {
@@ -76,7 +104,17 @@ func (j *join) run(ctx context.Context) (identity.JoinResult, error) {
 	if err != nil {
 		return identity.JoinResult{}, err
 	}
+	left := j.user.Company
 	if err := j.move(ctx, target, role); err != nil {
+		return identity.JoinResult{}, err
+	}
+	details := map[string]any{"role": role, "how": j.how}
+	if !left.IsZero() {
+		details["left"] = left.String()
+	}
+	if err := audit(ctx, j.tx, identity.Event{
+		Name: "company.joined", Actor: j.request.User, Subject: j.request.User, Company: target, Session: j.request.Session, Details: details,
+	}); err != nil {
 		return identity.JoinResult{}, err
 	}
 	return identity.JoinResult{User: j.user, Session: j.standing.Session, Changed: true}, nil
@@ -107,20 +145,20 @@ func (j *join) target(ctx context.Context) (identity.CompanyID, error) {
 // client that repeats an accepted one, its answer lost, is confirmed. A token of
 // somebody else's invitation is refused before it could tell its company.
 func (j *join) invitation(ctx context.Context) error {
-	hash := sha256.Sum256([]byte(j.request.InvitationToken))
+	hash := secretHash(j.request.InvitationToken)
 	var company pgtype.UUID
 	err := j.tx.QueryRow(ctx, `
 		SELECT i.company_id FROM company_invitations i JOIN users u ON u.id = $1
 		 WHERE i.token_hash = $2
 		   AND (i.user_id = u.id OR lower(i.email COLLATE "C") = lower(u.email COLLATE "C"))`,
-		uuidOrNull(j.request.User), hash[:]).Scan(&company)
+		uuidOrNull(j.request.User), hash).Scan(&company)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return refusal{identity.ErrJoinRefused}
 	}
 	if err != nil {
 		return fmt.Errorf("reading the invitation: %w", err)
 	}
-	j.invited = invitation{company: identity.CompanyID(company.Bytes), tokenHash: hash[:]}
+	j.invited = invitation{company: identity.CompanyID(company.Bytes), tokenHash: hash}
 	return nil
 }
 
@@ -152,12 +190,16 @@ func (j *join) enter(ctx context.Context, target identity.CompanyID) (string, er
 	newcomer := j.user.Company.IsZero() && len(j.standing.Memberships) == 0
 	switch {
 	case member:
+		j.how = "membership"
 		return memberRole, nil
 	case invited:
+		j.how = "invitation"
 		return invitedRole, nil
 	case target == j.request.Default && (newcomer || j.request.AnyCompany):
+		j.how = "default"
 		return defaultRole, nil // it needs no row in companies
 	case j.request.AnyCompany && known:
+		j.how = "any"
 		return defaultRole, nil
 	case j.request.AnyCompany:
 		return "", refusal{identity.ErrUnknownCompany}
@@ -179,9 +221,13 @@ func (j *join) accept(ctx context.Context, target identity.CompanyID) (role stri
 		     AND (i.user_id = u.id
 		          OR (lower(i.email COLLATE "C") = lower(u.email COLLATE "C")
 		              AND (i.token_hash = $3 OR u.email_verified_at IS NOT NULL)))
-		  RETURNING i.role, i.token_hash = $3 AS presented, i.created_at, i.id)
+		  RETURNING i.role, i.token_hash = $3 AS presented, i.created_at, i.id),
+		recorded AS (
+		  INSERT INTO audit_log (event, outcome, actor_user, subject_user, company_id, session_id, ip, request_id, details)
+		  SELECT 'invitation.accepted', 'success', $1, $1, $2, $4, $5, $6, jsonb_build_object('invitation', id) FROM used)
 		SELECT role FROM used ORDER BY presented DESC NULLS LAST, created_at DESC, id LIMIT 1`,
-		uuidOrNull(j.request.User), uuidOrNull(target), j.invited.tokenHash)
+		uuidOrNull(j.request.User), uuidOrNull(target), j.invited.tokenHash, uuidOrNull(j.request.Session),
+		addressOrNull(identity.OriginOf(ctx).Address), plainOrNull(identity.OriginOf(ctx).RequestID))
 	if err != nil {
 		return "", false, fmt.Errorf("accepting the invitation: %w", err)
 	}

@@ -40,20 +40,35 @@ const (
 	queryAudit           query = "audit"
 	queryAuditLog        query = "audit_log"
 	queryTendAudit       query = "tend_audit"
+	queryReserveLogin    query = "reserve_login"
+	querySettleLogin     query = "settle_login"
+	querySpend           query = "spend"
+	queryRefund          query = "refund"
+	queryUnlockUser      query = "unlock_user"
+	querySweepThrottle   query = "sweep_throttle"
 	resultOK                   = "ok"
 	resultError                = "error"
 	metricsPrefix              = "gatehouse_database_"
 	labelQuery                 = "query"
 	labelResult                = "result"
 	labelConnectionState       = "state"
+
+	queryInvite           query = "invite"
+	queryListInvitations  query = "list_invitations"
+	queryRevokeInvitation query = "revoke_invitation"
+	queryDecline          query = "decline_invitations"
+	querySweepInvitations query = "sweep_invitations"
+	queryRemoveMember     query = "remove_member"
 )
 
 func queries() []query {
-	return []query{queryPing, queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
+	return []query{queryPing, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
+		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost,
-		queryAudit, queryAuditLog, queryTendAudit}
+		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
+		querySweepInvitations, queryRemoveMember}
 }
 
 type metrics struct {

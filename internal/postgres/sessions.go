@@ -40,7 +40,10 @@ s AS (
          CASE WHEN u.tokens_valid_after > u.at AND u.tokens_valid_after < u.at + interval '5 s' THEN u.tokens_valid_after ELSE u.at END,
          u.at, u.at, u.at + $4::bigint * interval '1 us', u.company_id, $5::inet, $6::text
     FROM u
-  RETURNING auth_time, not_after)
+  RETURNING auth_time, not_after),
+recorded AS (
+  INSERT INTO audit_log (event, outcome, actor_user, subject_user, company_id, session_id, ip, request_id)
+  SELECT 'login.success', 'success', u.id, u.id, u.company_id, $3::uuid, $5::inet, $7::text FROM u)
 SELECT ` + userColumns + `, s.auth_time, s.not_after FROM u CROSS JOIN s`
 
 // StartSession begins a session of a user whose password was just proved, and
@@ -56,7 +59,8 @@ func (s *Store) StartSession(ctx context.Context, request identity.LoginRequest)
 	}
 	err = s.write(ctx, queryStartSession, func(ctx context.Context) error {
 		err := login.scan(s.pool.QueryRow(ctx, startSessionSQL, uuidOrNull(request.User), request.PasswordHash,
-			uuidOrNull(login.ID), request.Lifetime.Microseconds(), addressOrNull(request.Client.Address), userAgent(request.Client)))
+			uuidOrNull(login.ID), request.Lifetime.Microseconds(), addressOrNull(request.Client.Address), userAgent(request.Client),
+			plainOrNull(identity.OriginOf(ctx).RequestID)))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return identity.ErrChanged
 		}
@@ -106,25 +110,38 @@ func (s *Store) EndSessions(ctx context.Context, request identity.LogoutRequest)
 		if err != nil {
 			return err
 		}
+		reason := "logout_all"
 		switch {
 		case request.Scope == identity.LogoutGlobal:
-			ended, err = revoke(ctx, tx, request.User, identity.SessionID{}, "logout_all")
+			ended, err = revoke(ctx, tx, request.User, identity.SessionID{}, reason)
 		case request.Scope == identity.LogoutOthers:
-			ended, err = revoke(ctx, tx, request.User, request.Session, "logout_all")
+			ended, err = revoke(ctx, tx, request.User, request.Session, reason)
 		case request.Session.IsZero():
+			reason = "logout"
 			err = revokeSessionless(ctx, tx, request.User)
 		default:
-			ended, err = endSession(ctx, tx, request.User, request.Session)
+			reason = "logout"
+			ended, err = endSession(ctx, tx, request.User, request.Session, reason)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return auditEnded(ctx, tx, identity.Event{Actor: request.User, Subject: request.User, Session: request.Session}, reason, ended)
 	})
 	return ended, err
 }
 
+// auditEnded records that sessions were ended, in one record however many they
+// were. Tokens without a session are ended by some acts too, and are not counted.
+func auditEnded(ctx context.Context, tx pgx.Tx, who identity.Event, reason string, ended int) error {
+	who.Name, who.Details = "session.ended", map[string]any{"reason": reason, "sessions": ended}
+	return audit(ctx, tx, who)
+}
+
 // endSession ends one session.
-func endSession(ctx context.Context, tx pgx.Tx, user identity.UserID, session identity.SessionID) (int, error) {
-	tag, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = clock_timestamp(), end_reason = 'logout'
-		WHERE id = $2 AND user_id = $1 AND ended_at IS NULL`, uuidOrNull(user), uuidOrNull(session))
+func endSession(ctx context.Context, tx pgx.Tx, user identity.UserID, session identity.SessionID, reason string) (int, error) {
+	tag, err := tx.Exec(ctx, `UPDATE sessions SET ended_at = clock_timestamp(), end_reason = $3
+		WHERE id = $2 AND user_id = $1 AND ended_at IS NULL`, uuidOrNull(user), uuidOrNull(session), reason)
 	return int(tag.RowsAffected()), err
 }
 
@@ -199,6 +216,15 @@ func (s *Store) ChangePassword(ctx context.Context, request identity.PasswordCha
 		if ended, err = revoke(ctx, tx, request.User, request.Session, "password_change"); err != nil {
 			return err
 		}
+		who := identity.Event{Name: "password.changed", Actor: request.User, Subject: request.User, Session: request.Session}
+		if err := audit(ctx, tx, who); err != nil {
+			return err
+		}
+		if ended > 0 {
+			if err := auditEnded(ctx, tx, who, "password_change", ended); err != nil {
+				return err
+			}
+		}
 		if !request.Session.IsZero() {
 			result.ID, result.AuthTime, result.NotAfter = request.Session, standing.Session.AuthTime, standing.Session.NotAfter
 			return nil
@@ -229,8 +255,10 @@ func (s *Store) RevokeUser(ctx context.Context, user identity.UserID) (int, erro
 		if err != nil {
 			return err
 		}
-		ended, err = revoke(ctx, tx, user, identity.SessionID{}, "admin")
-		return err
+		if ended, err = revoke(ctx, tx, user, identity.SessionID{}, "admin"); err != nil {
+			return err
+		}
+		return audit(ctx, tx, identity.Event{Name: "user.revoked", Subject: user, Details: map[string]any{"sessions": ended}})
 	})
 	return ended, err
 }

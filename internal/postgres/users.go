@@ -47,13 +47,20 @@ func (s *Store) CreateUser(ctx context.Context, account identity.Account) (ident
 	var made identity.User
 	err := s.write(ctx, queryCreateUser, func(ctx context.Context) (err error) {
 		// Every column is set: an adopted table may have no defaults.
+		from := identity.OriginOf(ctx)
 		made, err = scanUser(s.pool.QueryRow(ctx, `
-			INSERT INTO users AS u (id, company_id, email, hashed_password, full_name, role, is_active, created_at, updated_at)
-			SELECT $1::uuid, $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::boolean, now(), now()
-			 WHERE $2::uuid IS NULL OR EXISTS (SELECT FROM companies c WHERE c.id = $2::uuid)
-			RETURNING `+userColumns,
+			WITH u AS (
+			  INSERT INTO users (id, company_id, email, hashed_password, full_name, role, is_active, created_at, updated_at)
+			  SELECT $1::uuid, $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::boolean, now(), now()
+			   WHERE $2::uuid IS NULL OR EXISTS (SELECT FROM companies c WHERE c.id = $2::uuid)
+			  RETURNING id, email, full_name, role, company_id, is_active, created_at, last_login),
+			recorded AS (
+			  INSERT INTO audit_log (event, outcome, operator, subject_user, company_id, ip, request_id)
+			  SELECT $8, 'success', $9, id, company_id, $10, $11 FROM u)
+			SELECT `+userColumns+` FROM u`,
 			uuidOrNull(account.ID), uuidOrNull(account.Company), account.Email, textOrNull(account.PasswordHash),
-			textOrNull(account.FullName), account.Role, account.Active))
+			textOrNull(account.FullName), account.Role, account.Active,
+			creation(from), plainOrNull(from.Operator), addressOrNull(from.Address), plainOrNull(from.RequestID)))
 		var refused *pgconn.PgError
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -66,6 +73,15 @@ func (s *Store) CreateUser(ctx context.Context, account identity.Account) (ident
 		return nil
 	})
 	return made, err
+}
+
+// creation is what the record calls the making of a user: an operator creates
+// one, everybody else registers.
+func creation(from identity.Origin) string {
+	if from.Operator != "" {
+		return "user.created"
+	}
+	return "user.registered"
 }
 
 // emailExists tells a taken address from another unique index of an adopted
@@ -195,9 +211,12 @@ func (s *Store) SetActive(ctx context.Context, user identity.UserID, active bool
 		err := s.pool.QueryRow(ctx, `
 			WITH changed AS (
 			  UPDATE users SET is_active = $2, updated_at = now()
-			   WHERE id = $1 AND is_active IS DISTINCT FROM $2 RETURNING 1)
+			   WHERE id = $1 AND is_active IS DISTINCT FROM $2 RETURNING id),
+			recorded AS (
+			  INSERT INTO audit_log (event, outcome, operator, subject_user)
+			  SELECT CASE WHEN $2 THEN 'user.enabled' ELSE 'user.disabled' END, 'success', $3, id FROM changed)
 			SELECT EXISTS (SELECT FROM users WHERE id = $1), EXISTS (SELECT FROM changed)`,
-			uuidOrNull(user), active).Scan(&exists, &changed)
+			uuidOrNull(user), active, plainOrNull(identity.OriginOf(ctx).Operator)).Scan(&exists, &changed)
 		if err != nil {
 			return fmt.Errorf("enabling or disabling a user: %w", err)
 		}
@@ -227,8 +246,14 @@ func (s *Store) SetPassword(ctx context.Context, user identity.UserID, hash stri
 		if tag.RowsAffected() == 0 {
 			return refusal{identity.ErrNotFound}
 		}
-		ended, err = revoke(ctx, tx, user, identity.SessionID{}, "password_reset")
-		return err
+		// What was guessed before was about another password.
+		if _, err := tx.Exec(ctx, unlockSQL, uuidOrNull(user)); err != nil {
+			return err
+		}
+		if ended, err = revoke(ctx, tx, user, identity.SessionID{}, "password_reset"); err != nil {
+			return err
+		}
+		return audit(ctx, tx, identity.Event{Name: "password.reset", Subject: user, Details: map[string]any{"sessions": ended}})
 	})
 	return ended, err
 }
