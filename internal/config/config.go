@@ -81,6 +81,12 @@ type Tokens struct {
 	// PublicKey is PEM text, empty if not set. PrivateKey is PEM text too.
 	PublicKey  string
 	PrivateKey Secret
+	// Keys is the text of a JWK set, and KeysFile the absolute name of the file
+	// that it came from; empty: it came from no file and cannot change.
+	Keys     Secret
+	KeysFile string
+	// JWKSURL is where another issuer publishes its keys; nil: nowhere.
+	JWKSURL *url.URL
 
 	Profile  Profile
 	Audience string        // empty: not asked for

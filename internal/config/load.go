@@ -54,6 +54,9 @@ func Load(src Source, need Need) (*Settings, []string, error) {
 		if err := row.read(s, text); err != nil {
 			r.fault(row.name, err.Error())
 		}
+		if row.path != nil && in.file != "" {
+			row.path(s, absolute(filePath(src.Dir, in.file)))
+		}
 	}
 	warnUnknown(rows, env, dotenv, r)
 	if r.bad[dotEnvName] {

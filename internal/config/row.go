@@ -33,6 +33,9 @@ type row struct {
 	// read parses text into its field. Its error is what follows the name in a
 	// fault and never holds the text of a secret or of a URL.
 	read func(*Settings, string) error
+	// path takes the absolute name of the file that the value came from; nil: of
+	// no interest.
+	path func(*Settings, string)
 	// show is what the start log prints, where that is not the text itself.
 	show func(*Settings) string
 }

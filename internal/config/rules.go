@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // apply works out the defaults that depend on other settings, then judges the
 // settings together.
@@ -48,8 +51,41 @@ func applyProfile(s *Settings) {
 	}
 }
 
+// applyKeySets checks what stands beside a JWK set, whose keys name their own
+// algorithms.
+func applyKeySets(s *Settings, need Need, r *report) {
+	set := "JWT_JWKS_URL"
+	if s.given["JWT_KEYS"] {
+		set = "JWT_KEYS"
+	}
+	for _, name := range []string{"JWT_PUBLIC_KEY", "JWT_PRIVATE_KEY"} {
+		if s.given[name] && !r.bad[name] {
+			r.fault(name, "is set together with "+fullName(set)+"; a key pair goes into GATEWAY_JWT_KEYS then")
+		}
+	}
+	if s.given["JWT_KEYS"] || r.bad["JWT_ALGORITHM"] || s.given["JWT_SECRET"] || r.bad["JWT_SECRET"] {
+		if set == "JWT_JWKS_URL" && need&signing != 0 && !strings.HasPrefix(s.Tokens.Algorithm, "HS") && !r.bad["JWT_ALGORITHM"] {
+			r.warn("JWT_ALGORITHM", "is "+s.Tokens.Algorithm+", for which there is no key that signs: new tokens are HS256, by GATEWAY_JWT_SECRET")
+		}
+		return
+	}
+	switch {
+	case need&signing != 0:
+		r.fault("JWT_SECRET", "is not set, nor is GATEWAY_JWT_KEYS; the keys of GATEWAY_JWT_JWKS_URL verify only, and signing needs one of them")
+	case need&verifying != 0 && s.given["JWT_ALGORITHM"] && strings.HasPrefix(s.Tokens.Algorithm, "HS"):
+		r.fault("JWT_SECRET", "is not set; "+s.Tokens.Algorithm+" needs it")
+	}
+}
+
 // applyKeys checks that the key material fits the algorithm.
 func applyKeys(s *Settings, need Need, r *report) {
+	if u := s.Tokens.JWKSURL; u != nil && u.Scheme == "http" && !isLoopback(u.Hostname()) && need&verifying != 0 {
+		r.warn("JWT_JWKS_URL", "is http://: whoever stands between can put keys of their own in the place of the issuer's")
+	}
+	if s.given["JWT_KEYS"] || s.given["JWT_JWKS_URL"] {
+		applyKeySets(s, need, r)
+		return
+	}
 	public, private := s.given["JWT_PUBLIC_KEY"], s.given["JWT_PRIVATE_KEY"]
 	algorithm := s.Tokens.Algorithm
 	if r.bad["JWT_ALGORITHM"] {
@@ -75,6 +111,11 @@ func applyKeys(s *Settings, need Need, r *report) {
 	case need&verifying != 0 && !public && !private && !r.bad["JWT_PUBLIC_KEY"] && !r.bad["JWT_PRIVATE_KEY"]:
 		r.fault("JWT_PUBLIC_KEY", "is not set, nor is GATEWAY_JWT_PRIVATE_KEY; "+algorithm+" needs one of them")
 	}
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func applyChecks(s *Settings, r *report) {

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +44,16 @@ func TestRulesOfTokens(t *testing.T) {
 		{"a private key is not a public one", []string{"GATEWAY_JWT_ALGORITHM=ES256", "GATEWAY_JWT_PRIVATE_KEY=" + privatePEM, "GATEWAY_JWT_PUBLIC_KEY=" + privatePEM}, []string{"GATEWAY_JWT_PUBLIC_KEY: holds a private key; "}, nil},
 		{"a public key is not a private one", []string{"GATEWAY_JWT_ALGORITHM=ES256", "GATEWAY_JWT_PRIVATE_KEY=" + publicPEM}, []string{"GATEWAY_JWT_PRIVATE_KEY: holds no private key"}, nil},
 		{"two keys are one too many", []string{"GATEWAY_JWT_ALGORITHM=ES256", "GATEWAY_JWT_PRIVATE_KEY=" + privatePEM + "\n" + privatePEM}, []string{"GATEWAY_JWT_PRIVATE_KEY: holds more than one PEM block"}, nil},
+		{"a key set needs no secret", []string{"GATEWAY_JWT_KEYS={}"}, nil, nil},
+		{"and has room for one", []string{"GATEWAY_JWT_KEYS={}", "GATEWAY_JWT_SECRET=" + testSecret}, nil, nil},
+		{"a key set and a PEM key", []string{"GATEWAY_JWT_KEYS={}", "GATEWAY_JWT_ALGORITHM=ES256", "GATEWAY_JWT_PRIVATE_KEY=" + privatePEM}, []string{"GATEWAY_JWT_PRIVATE_KEY: is set together with GATEWAY_JWT_KEYS; "}, nil},
+		{"a fetched set and a PEM key", []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks", "GATEWAY_JWT_SECRET=" + testSecret, "GATEWAY_JWT_PUBLIC_KEY=" + publicPEM}, []string{"GATEWAY_JWT_PUBLIC_KEY: is set together with GATEWAY_JWT_JWKS_URL; "}, nil},
+		{"a fetched set cannot sign", []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks"}, []string{"GATEWAY_JWT_SECRET: is not set, nor is GATEWAY_JWT_KEYS; "}, nil},
+		{"a fetched set beside a secret", []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks", "GATEWAY_JWT_SECRET=" + testSecret}, nil, nil},
+		{"the secret signs where an algorithm says otherwise", []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks", "GATEWAY_JWT_ALGORITHM=ES256", "GATEWAY_JWT_SECRET=" + testSecret}, nil, []string{"GATEWAY_JWT_ALGORITHM: is ES256, for which there is no key that signs: new tokens are HS256"}},
+		{"a fetched set beside one of our own", []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks", "GATEWAY_JWT_KEYS={}"}, nil, nil},
+		{"keys over http warn", []string{"GATEWAY_JWT_JWKS_URL=http://i.example/jwks", "GATEWAY_JWT_KEYS={}"}, nil, []string{"GATEWAY_JWT_JWKS_URL: is http://"}},
+		{"but not on this machine", []string{"GATEWAY_JWT_JWKS_URL=http://127.0.0.1:9999/jwks", "GATEWAY_JWT_KEYS={}"}, nil, nil},
 		{"no user check needs supabase", []string{"GATEWAY_JWT_SECRET=" + testSecret, "GATEWAY_USER_CHECK=off"}, []string{"GATEWAY_USER_CHECK: is off, which is possible only with GATEWAY_TOKEN_PROFILE=supabase"}, []string{"GATEWAY_USER_CHECK: is off: "}},
 		{"no user check with supabase warns", []string{"GATEWAY_JWT_SECRET=" + testSecret, "GATEWAY_USER_CHECK=off", "GATEWAY_SUPABASE_URL=https://p.supabase.example"}, nil, []string{"GATEWAY_USER_CHECK: is off: "}},
 		{"no user check forbids a company check", []string{"GATEWAY_JWT_SECRET=" + testSecret, "GATEWAY_USER_CHECK=off", "GATEWAY_COMPANY_CHECK=required", "GATEWAY_TOKEN_PROFILE=supabase"}, []string{"GATEWAY_COMPANY_CHECK: is required, but GATEWAY_USER_CHECK is off, "}, []string{"GATEWAY_USER_CHECK: is off: "}},
@@ -179,5 +191,30 @@ func TestDatabaseURL(t *testing.T) {
 				t.Errorf("masked settings %s, want %s", s.Masked(), want)
 			}
 		})
+	}
+}
+
+func TestWhoOnlyVerifiesNeedsNoKeyThatSigns(t *testing.T) {
+	s, _ := mustLoad(t, config.Source{Environ: []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks"}}, config.NeedAuthz)
+	if s.Tokens.JWKSURL.String() != "https://i.example/jwks" {
+		t.Errorf("the keys are at %s", s.Tokens.JWKSURL)
+	}
+	got := faults(t, config.Source{Environ: []string{"GATEWAY_JWT_JWKS_URL=https://i.example/jwks", "GATEWAY_JWT_ALGORITHM=HS512"}}, config.NeedAuthz)
+	matching(t, "fault", got, []string{"GATEWAY_JWT_SECRET: is not set; HS512 needs it"})
+}
+
+func TestAKeySetKnowsItsFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keys.json")
+	if err := os.WriteFile(path, []byte("{\"keys\":[]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := mustLoad(t, config.Source{Environ: []string{"GATEWAY_JWT_KEYS_FILE=keys.json"}, Dir: dir}, config.NeedAuthz)
+	if s.Tokens.KeysFile != path || s.Tokens.Keys.Reveal() != `{"keys":[]}` {
+		t.Errorf("file %q", s.Tokens.KeysFile)
+	}
+	s, _ = mustLoad(t, config.Source{Environ: []string{"GATEWAY_JWT_KEYS={}"}}, config.NeedAuthz)
+	if s.Tokens.KeysFile != "" {
+		t.Errorf("a set from no file has the file %q", s.Tokens.KeysFile)
 	}
 }

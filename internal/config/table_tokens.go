@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -10,7 +11,7 @@ func tokenRows() []row {
 	return []row{
 		{
 			name: "JWT_SECRET", secret: true, by: verifying, blankRefused: true,
-			meaning: "The key of `HS*` tokens, at least 32 bytes; required for `HS*`. With another algorithm it may be set for `HS*` tokens that are still in use.",
+			meaning: "The key of `HS*` tokens, at least 32 bytes; required for `HS*` where no JWK set is given. With another algorithm, or beside a JWK set, it may be set for `HS*` tokens that are still in use.",
 			read:    into(opaque, func(s *Settings) *Secret { return &s.Tokens.Secret }),
 		},
 		{
@@ -23,7 +24,7 @@ func tokenRows() []row {
 		},
 		{
 			name: "JWT_ALGORITHM", fallback: "HS256", by: verifying,
-			meaning: "`HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512` or `EdDSA`; never `none`.",
+			meaning: "`HS256`, `HS384`, `HS512`, `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512` or `EdDSA`; never `none`. Keys of a JWK set name their own; there it says what `JWT_SECRET` is for.",
 			read:    into(oneOf(algorithms()...), func(s *Settings) *string { return &s.Tokens.Algorithm }),
 		},
 		{
@@ -37,8 +38,17 @@ func tokenRows() []row {
 			meaning: "PEM private key that signs tokens, and verifies them where no public key is set. On one line, `\\n` stands for a line break.",
 			read:    into(privatePEM, func(s *Settings) *Secret { return &s.Tokens.PrivateKey }),
 		},
-		{name: "JWT_KEYS", secret: true, by: verifying, later: true, meaning: "A JWK set of which one key signs."},
-		{name: "JWT_JWKS_URL", by: verifying, later: true, meaning: "A JWK set to fetch."},
+		{
+			name: "JWT_KEYS", secret: true, by: verifying,
+			meaning: "A JWK set, `{\"keys\":[…]}`: each key with its `alg` and `kid` (its thumbprint where it has none), one at most with `\"key_ops\":[\"sign\"]`, which signs; login needs one. Given as a file, it is read anew when it changes and on SIGHUP.",
+			read:    into(opaque, func(s *Settings) *Secret { return &s.Tokens.Keys }),
+			path:    func(s *Settings, name string) { s.Tokens.KeysFile = name },
+		},
+		{
+			name: "JWT_JWKS_URL", by: verifying,
+			meaning: "The JWK set of another issuer, an http(s) URL: fetched at start, every five minutes and for a `kid` that is not known. `http://` past this machine is warned about.",
+			read:    into(webURL, func(s *Settings) **url.URL { return &s.Tokens.JWKSURL }),
+		},
 		{
 			name: "TOKEN_PROFILE", by: verifying, defaultText: "`supabase` where `SUPABASE_URL` is set, else `native`",
 			meaning: "How claims are written: `native` or `supabase`.",

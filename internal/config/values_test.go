@@ -217,9 +217,9 @@ func TestBadValues(t *testing.T) {
 		{"SUPABASE_URL=https://u:1/test-word@supabase.example", "holds a user name or password, which would never be sent"},
 		{"SUPABASE_URL=https://u:test-word@supabase.example", "holds a user name or password, which would never be sent"},
 
-		{"JWT_KEYS={}", nowhere},
-		{"JWT_KEYS_FILE=/nonexistent", nowhere},
-		{"JWT_JWKS_URL=https://issuer.example/jwks", nowhere},
+		{"JWT_JWKS_URL=issuer.example/jwks", "is not an http:// or https:// URL"},
+		{"JWT_JWKS_URL=https://u:test-word@issuer.example/jwks", "holds a user name or password, which would never be sent"},
+		{"JWT_JWKS_URL=https://issuer.example/jwks?key=test-word", "has a query"},
 		{"DEFAULT_COMPANY_NAME=Acme", nowhere},
 		{"REGISTRATION=postgres", nowhere + "; leave it unset or `off`"},
 		{"REGISTRATION_CONCEAL=true", nowhere + "; leave it unset or `false`"},

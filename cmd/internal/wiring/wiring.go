@@ -46,6 +46,8 @@ func TokenRules(t config.Tokens) (token.Rules, error) {
 		Secret:     []byte(t.Secret.Reveal()),
 		PublicPEM:  []byte(t.PublicKey),
 		PrivatePEM: []byte(t.PrivateKey.Reveal()),
+		JWKSet:     []byte(t.Keys.Reveal()),
+		Remote:     t.JWKSURL != nil,
 	}.KeySet()
 	if err != nil {
 		return token.Rules{}, fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err)
