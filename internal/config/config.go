@@ -32,9 +32,16 @@ type Settings struct {
 	Passwords Passwords
 	Edge      Edge
 
+	Throttle     Throttle
+	Registration Registration
+	Supabase     Supabase
+
 	// TrustedProxies are the peers whose X-Forwarded-For the login service
 	// believes.
 	TrustedProxies []netip.Prefix
+
+	// AuditRetention is how long the audit log is kept; zero: for ever.
+	AuditRetention time.Duration
 
 	// EnvoyBin and PGBin name programs for `gatehouse up`; empty: look for them.
 	EnvoyBin string
@@ -154,8 +161,41 @@ type Activity struct {
 // Companies says how users come to a company.
 type Companies struct {
 	Default identity.CompanyID // zero: none
+	// DefaultName is for registration, where Default is not set; empty: none.
+	DefaultName string
 	// JoinAny lets a user into any company that it names (COMPANY_JOIN_POLICY).
 	JoinAny bool
+	// InvitationRoles are those that a company's admin may give.
+	InvitationRoles []string
+}
+
+// Throttle is how often what may be tried. What is zero has no limit.
+type Throttle struct {
+	Off            bool // none of the limits holds
+	Login          identity.LoginLimits
+	User           identity.Quota
+	RegisterSource [2]identity.Quota
+	Register       identity.Quota
+}
+
+// Where those who register become users.
+const (
+	RegistrationOff      = "off"
+	RegistrationPostgres = "postgres"
+	RegistrationSupabase = "supabase"
+)
+
+// Registration says whether strangers may register.
+type Registration struct {
+	At      string // RegistrationOff, RegistrationPostgres or RegistrationSupabase
+	Conceal bool   // a taken address is answered like a new one
+}
+
+// Supabase is the project where users are made with RegistrationSupabase.
+type Supabase struct {
+	URL            *url.URL // nil: none
+	ServiceRoleKey Secret
+	EmailConfirm   bool // new users count as confirmed
 }
 
 // The schemes of new password hashes.

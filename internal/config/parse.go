@@ -82,7 +82,7 @@ var (
 	decimal = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)
 )
 
-func whole[T int32 | uint16 | uint32](low, high T) func(string) (T, error) {
+func whole[T int | int32 | uint16 | uint32](low, high T) func(string) (T, error) {
 	return func(text string) (T, error) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || !digits.MatchString(text) || n < int64(low) || n > int64(high) {
@@ -120,6 +120,32 @@ func duration(low, high time.Duration) func(string) (time.Duration, error) {
 		}
 		return d, nil
 	}
+}
+
+// days reads "365d"; "off" is zero.
+func days(text string) (time.Duration, error) {
+	if text == "off" {
+		return 0, nil
+	}
+	number, ok := strings.CutSuffix(text, "d")
+	n, err := whole[uint32](1, 36_500)(number)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("%s is not a number of days from 1d to 36500d, or off", quote(text))
+	}
+	return time.Duration(n) * 24 * time.Hour, nil
+}
+
+// roles reads words with commas between them.
+func roles(text string) ([]string, error) {
+	var found []string
+	for word := range strings.SplitSeq(text, ",") {
+		word = strings.TrimSpace(word)
+		if word == "" || utf8.RuneCountInString(word) > 64 || strings.ContainsFunc(word, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+			return nil, fmt.Errorf("%s is not a list of roles such as user,admin: each is one word of at most 64 characters", quote(text))
+		}
+		found = append(found, word)
+	}
+	return found, nil
 }
 
 // short is d without the zero minutes and seconds.
@@ -193,6 +219,19 @@ func quote36(text string) string {
 		return quote(text)
 	}
 	return strconv.Quote(text)
+}
+
+// serviceKey can stand in a header.
+func serviceKey(text string) (Secret, error) {
+	switch {
+	case strings.EqualFold(strings.TrimSpace(text), "YOUR_SUPABASE_SERVICE_ROLE_KEY_HERE"):
+		return Secret{}, errors.New("is the placeholder of the example files")
+	case strings.Trim(text, " \t\r\n") == "":
+		return Secret{}, errors.New("is blank")
+	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return Secret{}, errors.New("holds characters that no such key has")
+	}
+	return NewSecret(text), nil
 }
 
 func opaque(text string) (Secret, error) { return NewSecret(text), nil }

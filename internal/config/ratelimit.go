@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/identity"
 )
 
 // RateLimit is a token bucket: it holds Burst and gains Requests in every Per.
@@ -53,4 +56,43 @@ func parseRateLimit(text string) (RateLimit, error) {
 		return RateLimit{}, errors.New("the burst is smaller than the rate, which could then never be reached")
 	}
 	return limit, nil
+}
+
+var quotaForm = regexp.MustCompile(`^([0-9]+)[ \t]+in[ \t]+(\S+)$`)
+
+// maxQuota keeps what is remembered of one key small: a time for each.
+const maxQuota = 1000
+
+// parseQuota reads "30 in 10m".
+func parseQuota(text string) (identity.Quota, error) {
+	if text == "0" {
+		return identity.Quota{}, nil
+	}
+	parts := quotaForm.FindStringSubmatch(text)
+	if parts == nil {
+		return identity.Quota{}, fmt.Errorf("%s is not a limit such as 30 in 10m, or 0", quote(text))
+	}
+	most, err := whole[int](1, maxQuota)(parts[1])
+	if err != nil {
+		return identity.Quota{}, fmt.Errorf("the number %w", err)
+	}
+	within, err := duration(time.Second, 8760*time.Hour)(parts[2])
+	if err != nil {
+		return identity.Quota{}, fmt.Errorf("the time %w", err)
+	}
+	return identity.Quota{Most: most, Within: within}, nil
+}
+
+// parseQuotas reads one or two of them.
+func parseQuotas(text string) (quotas [2]identity.Quota, err error) {
+	parts := strings.Split(text, ",")
+	if len(parts) > len(quotas) {
+		return quotas, errors.New("lists more than two limits")
+	}
+	for i, part := range parts {
+		if quotas[i], err = parseQuota(strings.TrimSpace(part)); err != nil {
+			return quotas, err
+		}
+	}
+	return quotas, nil
 }

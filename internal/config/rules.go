@@ -13,6 +13,7 @@ func apply(s *Settings, texts map[string]string, need Need, r *report) {
 	applyKeys(s, need, r)
 	applyChecks(s, r)
 	applyDatabase(s, r)
+	applyRegistration(s, texts, need, r)
 	warnings(s, need, r)
 }
 
@@ -150,6 +151,23 @@ func applyDatabase(s *Settings, r *report) {
 	}
 }
 
+func applyRegistration(s *Settings, texts map[string]string, need Need, r *report) {
+	if s.Registration.At == RegistrationOff || r.bad["REGISTRATION"] {
+		return
+	}
+	if accepted, _ := boolean(texts["I_ACCEPT_OPEN_TENANCY"]); s.Companies.JoinAny && !accepted {
+		r.fault("COMPANY_JOIN_POLICY", "is any while GATEWAY_REGISTRATION is on: every stranger could enter every company whose id it knows (GATEWAY_I_ACCEPT_OPEN_TENANCY=true accepts that)")
+	}
+	if s.Registration.At != RegistrationSupabase || need&NeedLogin == 0 {
+		return
+	}
+	for _, name := range []string{"SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY"} {
+		if !s.given[name] && !r.bad[name] {
+			r.fault(name, "is not set; GATEWAY_REGISTRATION=supabase needs it")
+		}
+	}
+}
+
 // databaseParts are the settings that DATABASE_URL replaces.
 func databaseParts() []string {
 	return []string{"POSTGRES_SERVER", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_SSLMODE"}
@@ -163,6 +181,9 @@ func warnings(s *Settings, need Need, r *report) {
 	}
 	if need&storing != 0 {
 		warnEdges("POSTGRES_PASSWORD", s.Database.password, r)
+	}
+	if need&NeedLogin != 0 {
+		warnEdges("SUPABASE_SERVICE_ROLE_KEY", s.Supabase.ServiceRoleKey, r)
 	}
 	if need&services == 0 {
 		return
@@ -179,7 +200,7 @@ func warnings(s *Settings, need Need, r *report) {
 	if s.Companies.JoinAny {
 		r.warn("COMPANY_JOIN_POLICY", "is any: every user can move itself into every company whose id it knows; for migration only")
 	}
-	if s.given["LOGIN_THROTTLE"] {
+	if s.Throttle.Off {
 		r.warn("LOGIN_THROTTLE", "is off: guessing passwords is not slowed down, and the limits on register and password change are lifted too; only for tests and load measurements")
 	}
 	for _, p := range s.TrustedProxies {

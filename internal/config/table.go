@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"time"
 
@@ -18,6 +17,7 @@ func table() []row {
 	rows = append(rows, tokenRows()...)
 	rows = append(rows, databaseRows()...)
 	rows = append(rows, peopleRows()...)
+	rows = append(rows, throttleRows()...)
 	rows = append(rows, edgeRows()...)
 	rows = append(rows, supabaseRows()...)
 	rows = append(rows, programRows()...)
@@ -126,7 +126,11 @@ func peopleRows() []row {
 			meaning: "The UUID of the company for users who have none.",
 			read:    into(companyID, func(s *Settings) *identity.CompanyID { return &s.Companies.Default }),
 		},
-		{name: "DEFAULT_COMPANY_NAME", by: NeedLogin, later: true, meaning: "The default company by its name, for registration."},
+		{
+			name: "DEFAULT_COMPANY_NAME", by: NeedLogin,
+			meaning: "The company of those who register, by its name, where `DEFAULT_COMPANY_ID` is not set. A name that two companies have finds neither.",
+			read:    into(printable(800), func(s *Settings) *string { return &s.Companies.DefaultName }),
+		},
 		{
 			name: "COMPANY_JOIN_POLICY", fallback: "invited", by: NeedLogin,
 			meaning: "`invited`: a user moves only to a company that it belongs or is invited to. `any`: to every company that it names; for migration only, and warned about.",
@@ -136,9 +140,34 @@ func peopleRows() []row {
 				return err
 			},
 		},
-		{name: "REGISTRATION", defaultText: "`off`", by: NeedLogin, later: true, accepts: []string{"off"}, meaning: "Whether and where strangers can register."},
-		{name: "REGISTRATION_CONCEAL", defaultText: "`false`", by: NeedLogin, later: true, accepts: []string{"false"}, meaning: "Answer a taken address like a new one."},
-		{name: "I_ACCEPT_OPEN_TENANCY", defaultText: "`false`", by: NeedLogin, later: true, accepts: []string{"false"}, meaning: "Allow registration together with `COMPANY_JOIN_POLICY=any`."},
+		{
+			name: "INVITATION_ROLES", fallback: "user,admin", by: NeedLogin,
+			meaning: "Comma-separated roles that the admin of a company may give to those whom it invites. The operator's command may give any.",
+			read:    into(roles, func(s *Settings) *[]string { return &s.Companies.InvitationRoles }),
+		},
+		{
+			name: "AUDIT_RETENTION", fallback: "365d", by: NeedLogin,
+			meaning: "How long the audit log is kept, in whole days, `1d` to `36500d`; it goes by months. `off`: for ever.",
+			read:    into(days, func(s *Settings) *time.Duration { return &s.AuditRetention }),
+		},
+		{
+			name: "REGISTRATION", fallback: RegistrationOff, by: NeedLogin,
+			meaning: "Where `POST /api/v1/auth/register` makes users: in the database (`postgres`), at `SUPABASE_URL` (`supabase`), or nowhere (`off`).",
+			read:    into(oneOf(RegistrationOff, RegistrationPostgres, RegistrationSupabase), func(s *Settings) *string { return &s.Registration.At }),
+		},
+		{
+			name: "REGISTRATION_CONCEAL", fallback: "false", by: NeedLogin,
+			meaning: "`true`: an address that is taken is answered like a new one, in the same time.",
+			read:    into(boolean, func(s *Settings) *bool { return &s.Registration.Conceal }),
+		},
+		{
+			name: "I_ACCEPT_OPEN_TENANCY", fallback: "false", by: NeedLogin,
+			meaning: "`true`: allow registration together with `COMPANY_JOIN_POLICY=any`, by which every stranger can enter every company whose id it knows.",
+			read: func(_ *Settings, text string) error {
+				_, err := boolean(text)
+				return err
+			},
+		},
 		{
 			name: "PASSWORD_SCHEME", fallback: SchemeArgon2id, by: NeedLogin | NeedDatabase,
 			meaning: "The scheme of new password hashes: `argon2id` or `bcrypt`.",
@@ -153,16 +182,6 @@ func peopleRows() []row {
 			name: "BCRYPT_TRUNCATE_72", fallback: "false", by: NeedLogin,
 			meaning: "`true`: a password of more than 72 bytes is cut for a bcrypt hash, as the replaced gateways did, and such a row is never upgraded. `false`: it does not match.",
 			read:    into(boolean, func(s *Settings) *bool { return &s.Passwords.BcryptTruncate72 }),
-		},
-		{
-			name: "LOGIN_THROTTLE", by: NeedLogin, later: true, accepts: []string{"off"},
-			defaultText: "unset",
-			meaning:     "The limit on guessing passwords. `off` is for tests and load measurements, and warned about.",
-		},
-		{
-			name: "TRUSTED_PROXIES", fallback: "127.0.0.0/8,::1/128", by: NeedLogin,
-			meaning: "Comma-separated CIDRs whose `X-Forwarded-For` the login service believes, counted from the right.",
-			read:    into(prefixes, func(s *Settings) *[]netip.Prefix { return &s.TrustedProxies }),
 		},
 	}
 }
@@ -210,13 +229,18 @@ func supabaseRows() []row {
 		{
 			name: "SUPABASE_URL", by: verifying,
 			meaning: "The Supabase project, an http(s) URL. Setting it makes `supabase` the default of `TOKEN_PROFILE`.",
-			read: func(_ *Settings, text string) error {
-				_, err := webURL(text)
-				return err
-			},
+			read:    into(webURL, func(s *Settings) **url.URL { return &s.Supabase.URL }),
 		},
-		{name: "SUPABASE_SERVICE_ROLE_KEY", secret: true, by: NeedLogin, later: true, meaning: "The key for Supabase's admin API."},
-		{name: "SUPABASE_EMAIL_CONFIRM", defaultText: "`false`", by: NeedLogin, later: true, accepts: []string{"false"}, meaning: "Whether new Supabase users count as confirmed."},
+		{
+			name: "SUPABASE_SERVICE_ROLE_KEY", secret: true, by: NeedLogin,
+			meaning: "The key for Supabase's admin API, for `REGISTRATION=supabase`.",
+			read:    into(serviceKey, func(s *Settings) *Secret { return &s.Supabase.ServiceRoleKey }),
+		},
+		{
+			name: "SUPABASE_EMAIL_CONFIRM", fallback: "false", by: NeedLogin,
+			meaning: "`true`: who registers counts as confirmed, and gets no mail.",
+			read:    into(boolean, func(s *Settings) *bool { return &s.Supabase.EmailConfirm }),
+		},
 	}
 }
 

@@ -40,8 +40,8 @@ func TestEverySettingHasOneRow(t *testing.T) {
 	}
 }
 
-// The names of the contract, sections 1, 2, 3 and 12, and on the last line those
-// that say what authz trusts its memory with, which it leaves to us. A setting that is added
+// The names of the contract, sections 1, 2, 3 and 12, and those that
+// it leaves to us: the figures of the throttle, and what authz trusts its memory with. A setting that is added
 // or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 	want := strings.Fields(`
@@ -56,6 +56,8 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		PASSWORD_SCHEME PASSWORD_UPGRADE BCRYPT_TRUNCATE_72 EDGE_LOGIN_RATE_LIMIT LOGIN_THROTTLE TRUSTED_PROXIES
 		FORWARD_AUTHORIZATION SUPABASE_URL SUPABASE_SERVICE_ROLE_KEY SUPABASE_EMAIL_CONFIRM LOG_LEVEL
 		HTTP_CLIENT_TIMEOUT STREAM_IDLE_TIMEOUT HTTP_CLIENT_MAX_CONNECTIONS HTTP_CLIENT_MAX_KEEPALIVE_CONNECTIONS
+		LOGIN_SOURCE_RATE_LIMIT LOGIN_SOURCE_FAILURES LOGIN_WAIT_AFTER LOGIN_WAIT LOGIN_WAIT_MAX LOGIN_WAIT_FORGET LOGIN_PARALLEL
+		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
 		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ENVOY_BIN PG_BIN
 		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE`)
 	have := make(map[string]bool)
