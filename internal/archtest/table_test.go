@@ -19,6 +19,7 @@ var rooms = []room{
 	{path: "internal/config/...", may: []string{"internal/config"}},
 	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
 	{path: "internal/health"},
+	{path: "internal/keyring", may: []string{"internal/token"}},
 	{path: "internal/password"},
 	{path: "internal/postgres", tests: []string{"internal/postgres/postgrestest"}},
 	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
@@ -35,7 +36,7 @@ var rooms = []room{
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
 		"internal/atomicfile", "internal/buildinfo", "internal/config", "internal/devstack/...", "internal/health",
-		"internal/password", "internal/postgres", "internal/serve", "internal/token",
+		"internal/keyring", "internal/password", "internal/postgres", "internal/serve", "internal/token",
 	}, tests: []string{"internal/postgres/postgrestest"}},
 
 	// Strangers to the inside: they start the binaries and speak HTTP and SQL.
@@ -95,7 +96,7 @@ var libraries = []library{
 	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
 
 	{module: "github.com/prometheus/client_golang", files: []string{
-		"authz/...", "login/...", "cmd/...", "internal/health/...", "internal/password/...", "internal/postgres/...", "internal/token/...",
+		"authz/...", "login/...", "cmd/...", "internal/health/...", "internal/keyring/...", "internal/password/...", "internal/postgres/...", "internal/token/...",
 	}, tests: []string{"..."}},
 
 	{module: "golang.org/x/net", files: []string{"cmd/internal/..."}, tests: []string{"..."}},

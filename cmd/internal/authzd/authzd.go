@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,6 +20,7 @@ import (
 	"github.com/atenex/gatehouse/envoy"
 	"github.com/atenex/gatehouse/internal/config"
 	ops "github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/serve"
 	"github.com/atenex/gatehouse/internal/token"
@@ -40,7 +42,11 @@ func Run(ctx context.Context, call daemon.Call) int {
 
 func run(ctx context.Context, p *daemon.Process) error {
 	s := p.Settings
-	rules, err := wiring.TokenRules(s.Tokens)
+	counter, err := countVerified(p.Metrics)
+	if err != nil {
+		return err
+	}
+	ring, rules, err := wiring.KeyRing(s.Tokens, keyring.Options{Counter: counter, Registerer: p.Metrics, Logger: p.Log})
 	if err != nil {
 		return daemon.Misused(err)
 	}
@@ -48,6 +54,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
+	// What remembers verified tokens forgets in a hook after this one.
+	ring.OnChange(verifier.Replace)
 	table, err := envoy.LoadTable(s.Edge.Routes)
 	if err != nil {
 		return daemon.Misused(err)
@@ -109,17 +117,26 @@ func run(ctx context.Context, p *daemon.Process) error {
 	gate.Register(server)
 	healthv1.RegisterHealthServer(server, state)
 
+	var serving atomic.Bool
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	go gate.WatchReady(watching, ping, func() {
-		state.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
-		p.Log.Info("ready")
-	})
+	go ring.Run(watching, p.Hangups)
+	go func() {
+		awaitKeys(watching, ring, p.Log)
+		gate.WatchReady(watching, ping, func() {
+			serving.Store(true)
+			state.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+			p.Log.Info("ready")
+		})
+	}()
 	ready := func() error {
-		if !gate.Ready() {
-			return errors.New("the database has not answered yet")
+		switch {
+		case serving.Load():
+			return nil
+		case gate.Ready():
+			return errors.New("the key set has not been fetched yet")
 		}
-		return nil
+		return errors.New("the database has not answered yet")
 	}
 	// The operations face goes first and last, so that the drain can be seen.
 	return serve.Run(ctx, p.Drain+stopGrace,

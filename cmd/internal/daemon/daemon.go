@@ -13,6 +13,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,6 +73,9 @@ type Process struct {
 	// about to stop, so that whoever balances load has time to hear of it.
 	Drain time.Duration
 
+	// Hangups are the SIGHUPs that this process gets: read the keys anew.
+	Hangups <-chan os.Signal
+
 	readyFile string
 }
 
@@ -117,6 +123,10 @@ func Main(ctx context.Context, p Program, call Call) int {
 		process.Log.Warn("settings", "warning", w)
 	}
 	process.Log.Info("starting", "version", buildinfo.Version(), "revision", buildinfo.Revision(), "settings", settings)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	process.Hangups = hangups
 	err = p.Serve(ctx, process)
 	if wrong, ok := errors.AsType[*misused](err); ok {
 		fmt.Fprintln(call.Stderr, wrong)

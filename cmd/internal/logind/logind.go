@@ -15,6 +15,7 @@ import (
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/password"
 	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/serve"
@@ -38,7 +39,7 @@ func Run(ctx context.Context, call daemon.Call) int {
 
 func run(ctx context.Context, p *daemon.Process) error {
 	s := p.Settings
-	rules, err := wiring.TokenRules(s.Tokens)
+	ring, rules, err := wiring.KeyRing(s.Tokens, keyring.Options{Signing: true, Registerer: p.Metrics, Logger: p.Log})
 	if err != nil {
 		return daemon.Misused(err)
 	}
@@ -50,6 +51,9 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
+	ring.OnChange(verifier.Replace)
+	// Never without a key that signs: the ring takes no such set.
+	ring.OnChange(func(keys *token.KeySet) { _ = issuer.Replace(keys) })
 	passwords, err := password.New(password.Options{
 		Scheme:           password.Scheme(s.Passwords.Scheme),
 		Upgrade:          s.Passwords.Upgrade,
@@ -121,6 +125,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		p.Log.Info("ready")
 		service.Sweep(background)
 	})
+	running.Go(func() { ring.Run(background, p.Hangups) })
 	defer running.Wait() // before the store is closed
 	defer stop()
 	ready := func() error {

@@ -9,10 +9,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/token"
 )
@@ -38,23 +40,49 @@ func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Log
 	return store, nil
 }
 
-// TokenRules reads the keys. Its error is one of the settings: they were there,
-// but cannot be used.
+// TokenRules reads the keys as they are now, without those of another issuer. Its
+// error is one of the settings: they were there, but cannot be used.
 func TokenRules(t config.Tokens) (token.Rules, error) {
-	keys, err := token.Sources{
+	keys, err := sources(t).KeySet()
+	if err != nil {
+		return token.Rules{}, wrongKeys(err)
+	}
+	return rules(t, keys), nil
+}
+
+// KeyRing is TokenRules for those who run on: the rules have the keys of now, and
+// the ring says which ones come after them. Of o only what is not in the settings
+// has to be filled in.
+func KeyRing(t config.Tokens, o keyring.Options) (*keyring.Ring, token.Rules, error) {
+	o.Sources, o.File, o.URL, o.Proxy = sources(t), t.KeysFile, t.JWKSURL, http.ProxyFromEnvironment
+	ring, err := keyring.New(o)
+	if err != nil {
+		return nil, token.Rules{}, wrongKeys(err)
+	}
+	r := rules(t, ring.Keys())
+	if t.JWKSURL != nil {
+		r.Await = ring.Await
+	}
+	return ring, r, nil
+}
+
+func wrongKeys(err error) error { return fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err) }
+
+func sources(t config.Tokens) token.Sources {
+	return token.Sources{
 		Algorithm:  t.Algorithm,
 		Secret:     []byte(t.Secret.Reveal()),
 		PublicPEM:  []byte(t.PublicKey),
 		PrivatePEM: []byte(t.PrivateKey.Reveal()),
 		JWKSet:     []byte(t.Keys.Reveal()),
 		Remote:     t.JWKSURL != nil,
-	}.KeySet()
-	if err != nil {
-		return token.Rules{}, fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err)
 	}
-	rules := token.Rules{Keys: keys, Audience: t.Audience, Issuer: t.Issuer, Leeway: t.Leeway}
+}
+
+func rules(t config.Tokens, keys *token.KeySet) token.Rules {
+	r := token.Rules{Keys: keys, Audience: t.Audience, Issuer: t.Issuer, Leeway: t.Leeway}
 	if t.Profile == config.ProfileSupabase {
-		rules.Profile = token.Supabase
+		r.Profile = token.Supabase
 	}
-	return rules, nil
+	return r
 }
