@@ -118,12 +118,12 @@ func (s *Service) observe(ctx context.Context, x *exchange, at route, a answer, 
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("request_id", requestID(x.r)),
+		slog.String("request_id", x.requestID),
 		slog.String("method", methodName(x.r.Method)),
 		slog.String("route", at.name),
 		slog.Int("status", a.status),
 		slog.String("result", a.result),
-		slog.String("client", clientName(source(x.r, s.with.TrustedProxies))),
+		slog.String("client", clientName(x.source)),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 	}
 	if !x.user.IsZero() {

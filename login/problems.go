@@ -28,6 +28,13 @@ var (
 	errJoinRefused    = &problem.Problem{Reason: "join_refused", Status: http.StatusForbidden, Detail: "You are not allowed to join this company."}
 	errUnknownCompany = &problem.Problem{Reason: "unknown_company", Status: http.StatusNotFound, Detail: "Company not found."}
 
+	errNotAdmin           = &problem.Problem{Reason: "not_admin", Status: http.StatusForbidden, Detail: "You are not allowed to invite people to this company."}
+	errRoleRefused        = &problem.Problem{Reason: "role_refused", Status: http.StatusForbidden, Detail: "You are not allowed to give this role."}
+	errMember             = &problem.Problem{Reason: "member", Status: http.StatusConflict, Detail: "This user is a member of the company already."}
+	errInvited            = &problem.Problem{Reason: "invited", Status: http.StatusConflict, Detail: "This address has an open invitation already."}
+	errManyInvitations    = &problem.Problem{Reason: "many_invitations", Status: http.StatusConflict, Detail: "The company has too many open invitations."}
+	errInvitationNotFound = &problem.Problem{Reason: "invitation_not_found", Status: http.StatusNotFound, Detail: "Invitation not found."}
+
 	errUnavailable = &problem.Problem{Reason: "unavailable", Status: http.StatusServiceUnavailable, Detail: "Service is temporarily unavailable.", RetryAfter: 1}
 	errOverloaded  = &problem.Problem{Reason: "overloaded", Status: http.StatusServiceUnavailable, Detail: "Service is temporarily unavailable.", RetryAfter: 1}
 	errInternal    = &problem.Problem{Reason: "internal", Status: http.StatusInternalServerError, Detail: "Internal Server Error"}

@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 )
 
@@ -16,9 +17,23 @@ const (
 	sweepsAtOnce = 20
 )
 
-// Sweep deletes sessions that were over long ago, every minute until ctx ends.
-// Replicas may do it beside each other.
+// Chore is something that has to be done every so often. Replicas may do it
+// beside each other.
+type Chore struct {
+	Name  string
+	Every time.Duration
+	// Do is told to stop after 10 s. It says how many things it did.
+	Do func(ctx context.Context) (int, error)
+}
+
+// Sweep deletes sessions that were over long ago, every minute until ctx ends,
+// and does the chores at their times. Replicas may do it beside each other.
 func (s *Service) Sweep(ctx context.Context) {
+	var chores sync.WaitGroup
+	defer chores.Wait()
+	for _, c := range s.with.Chores {
+		chores.Go(func() { s.repeat(ctx, c) })
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -37,6 +52,34 @@ func (s *Service) Sweep(ctx context.Context) {
 			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "old sessions deleted", slog.Int("count", swept))
 		}
 	}
+}
+
+// repeat does a chore until ctx ends.
+func (s *Service) repeat(ctx context.Context, c Chore) {
+	tick := time.NewTicker(c.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		did, err := once(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "chore not done", slog.String("chore", c.Name), slog.String("error", err.Error()))
+		case did > 0:
+			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "chore done", slog.String("chore", c.Name), slog.Int("count", did))
+		}
+	}
+}
+
+func once(ctx context.Context, c Chore) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	return c.Do(ctx)
 }
 
 // sweep is one round: until nothing was found.

@@ -114,13 +114,13 @@ func (s *Service) begin(ctx context.Context, x *exchange, account identity.Accou
 		User:         account.ID,
 		PasswordHash: account.PasswordHash,
 		Lifetime:     s.with.SessionLifetime,
-		Client:       s.client(x.r),
+		Client:       x.client(),
 	})
 }
 
 // client is what is kept of where a session began.
-func (s *Service) client(r *http.Request) identity.Client {
-	return identity.Client{Address: source(r, s.with.TrustedProxies), UserAgent: r.UserAgent()}
+func (x *exchange) client() identity.Client {
+	return identity.Client{Address: x.source, UserAgent: x.r.UserAgent()}
 }
 
 func readCredentials(body []byte) (credentials, error) {
@@ -169,6 +169,7 @@ func (s *Service) authenticate(ctx context.Context, x *exchange, given credentia
 	x.user = account.ID
 	match := permit.Verify(account.PasswordHash, given.password)
 	if !match.OK || !account.Active {
+		s.noteFailure(ctx, account, match.OK)
 		refuse(ctx, permit)
 		return identity.Account{}, "", errBadCredentials
 	}

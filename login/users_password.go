@@ -113,7 +113,7 @@ func (s *Service) replacePassword(ctx context.Context, x *exchange, c identity.C
 			OldHash:  oldHash,
 			NewHash:  newHash,
 			Lifetime: s.with.SessionLifetime,
-			Client:   s.client(x.r),
+			Client:   x.client(),
 			Admit:    func(standing identity.Standing) error { return s.admitToMint(c, standing, now) },
 		})
 		switch {
@@ -145,6 +145,7 @@ func (s *Service) rehash(ctx context.Context, c identity.Credential, given passw
 		return "", "", err
 	}
 	if !permit.Verify(account.PasswordHash, given.current).OK {
+		s.noteFailure(ctx, account, false)
 		refuse(ctx, permit)
 		return "", "", errWrongPassword
 	}

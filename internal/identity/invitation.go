@@ -74,6 +74,14 @@ type Inviter struct {
 	Admit func(Standing) error
 }
 
+// InvitationFilter says which invitations are wanted.
+type InvitationFilter struct {
+	Company CompanyID // zero: of every company
+	User    UserID    // who is invited; zero: everybody
+	// All wants those too that are not open any more.
+	All bool
+}
+
 // DeclineRequest asks to give back invitations that a user holds: bound to its
 // account, or to its address if that is verified or the secret is presented.
 type DeclineRequest struct {

@@ -55,8 +55,8 @@ func (s *Store) Invite(ctx context.Context, request identity.InviteRequest) (ide
 	if !storable(request.Email) || !storable(request.Role) || request.Role == "" {
 		return identity.Invitation{}, "", ErrBadText
 	}
-	if request.User.IsZero() == (request.Email == "") || request.Company.IsZero() || request.Lifetime <= 0 {
-		return identity.Invitation{}, "", errors.New("an invitation is to a company, for a time, and for either an account or an address")
+	if request.User.IsZero() == (request.Email == "") || request.Lifetime <= 0 {
+		return identity.Invitation{}, "", errors.New("an invitation is for a time, and for either an account or an address")
 	}
 	secret, hash, err := newSecret(request.Email != "")
 	if err != nil {
@@ -206,19 +206,11 @@ func openCompany(ctx context.Context, tx pgx.Tx, company identity.CompanyID) err
 	return nil
 }
 
-// InvitationFilter says which invitations are wanted.
-type InvitationFilter struct {
-	Company identity.CompanyID // zero: every company
-	User    identity.UserID    // who is invited; zero: everybody
-	// All wants those too that are not open any more.
-	All bool
-}
-
 // MostInvitations bounds what ListInvitations returns.
 const MostInvitations = 1000
 
 // ListInvitations gives the newest invitations that fit, newest first.
-func (s *Store) ListInvitations(ctx context.Context, f InvitationFilter) ([]identity.Invitation, error) {
+func (s *Store) ListInvitations(ctx context.Context, f identity.InvitationFilter) ([]identity.Invitation, error) {
 	var found []identity.Invitation
 	err := s.read(ctx, queryListInvitations, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, `SELECT `+invitationColumns+` FROM company_invitations i

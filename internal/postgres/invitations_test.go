@@ -318,7 +318,7 @@ func TestDecliningInvitations(t *testing.T) {
 			if got, err := store.DeclineInvitations(testContext(t), r); err != nil || got != c.want {
 				t.Errorf("declined %d, %v; want %d", got, err, c.want)
 			}
-			left, err := store.ListInvitations(testContext(t), postgres.InvitationFilter{})
+			left, err := store.ListInvitations(testContext(t), identity.InvitationFilter{})
 			if err != nil || len(left) != 2-c.want {
 				t.Errorf("%d are open, %v; want %d", len(left), err, 2-c.want)
 			}
@@ -341,7 +341,7 @@ func TestInvitationsAreListedWithWhatBecameOfThem(t *testing.T) {
 	expired, _ := invited(t, store, ask("dee@example.com"))
 	db.exec(`UPDATE company_invitations SET expires_at = now() WHERE id IN ($1, $2)`, expired.ID.String(), revoked.ID.String())
 
-	states := func(f postgres.InvitationFilter) string {
+	states := func(f identity.InvitationFilter) string {
 		found, err := store.ListInvitations(testContext(t), f)
 		if err != nil {
 			t.Fatal(err)
@@ -353,20 +353,20 @@ func TestInvitationsAreListedWithWhatBecameOfThem(t *testing.T) {
 		return strings.Join(got, ", ")
 	}
 	for _, swept := range []string{"before", "after"} {
-		if got, want := states(postgres.InvitationFilter{All: true}), "dee expired, cy accepted, bob revoked, ada open"; got != want {
+		if got, want := states(identity.InvitationFilter{All: true}), "dee expired, cy accepted, bob revoked, ada open"; got != want {
 			t.Errorf("%s the end was noted: %s, want %s", swept, got, want)
 		}
-		if got := states(postgres.InvitationFilter{Company: companyID(1)}); got != "ada open" {
+		if got := states(identity.InvitationFilter{Company: companyID(1)}); got != "ada open" {
 			t.Errorf("open: %s", got)
 		}
 		if got, err := store.SweepInvitations(testContext(t)); err != nil || swept == "before" && got != 1 || swept == "after" && got != 0 {
 			t.Errorf("%s: swept %d, %v", swept, got, err)
 		}
 	}
-	if got := states(postgres.InvitationFilter{User: userID(1)}); got != "ada open" {
+	if got := states(identity.InvitationFilter{User: userID(1)}); got != "ada open" {
 		t.Errorf("of a user by its address: %s", got)
 	}
-	if got := states(postgres.InvitationFilter{Company: companyID(2), All: true}); got != "" {
+	if got := states(identity.InvitationFilter{Company: companyID(2), All: true}); got != "" {
 		t.Errorf("of another company: %s", got)
 	}
 	if got := db.one(`SELECT details->>'invitation' FROM audit_log WHERE event = 'invitation.expired'`); got != expired.ID.String() {

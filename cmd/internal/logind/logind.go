@@ -76,6 +76,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Directory:         store,
 		Sweeper:           store,
 		Companies:         store,
+		Invitations:       store,
+		Auditor:           store,
 		Database:          store,
 		Passwords:         passwords,
 		Verifier:          verifier,
@@ -83,6 +85,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 		SessionLifetime:   s.Tokens.SessionLifetime,
 		DefaultCompany:    s.Companies.Default,
 		AnyCompany:        s.Companies.JoinAny,
+		InvitationRoles:   s.Companies.InvitationRoles,
+		Chores:            chores(store, s.AuditRetention),
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
 		TrustedProxies:    s.TrustedProxies,
 		Logger:            p.Log,
@@ -126,6 +130,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		service.Sweep(background)
 	})
 	running.Go(func() { ring.Run(background, p.Hangups) })
+	running.Go(func() { service.Record(background) })
 	defer running.Wait() // before the store is closed
 	defer stop()
 	ready := func() error {
@@ -138,6 +143,17 @@ func run(ctx context.Context, p *daemon.Process) error {
 		serve.HTTP("operations", operations, health.NewServer(health.Ops(p.Metrics, ready, p.Log), p.Log)),
 		drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), login.NewHTTPServer(service.Handler(), p.Log)), func() { able.Store(false) }, p.Drain),
 	)
+}
+
+// chores are what the database needs done every so often beside its sessions.
+func chores(store *postgres.Store, retention time.Duration) []login.Chore {
+	return []login.Chore{
+		{Name: "invitations", Every: time.Minute, Do: store.SweepInvitations},
+		{Name: "audit log", Every: time.Hour, Do: func(ctx context.Context) (int, error) {
+			did, err := store.TendAudit(ctx, retention)
+			return did.Made + did.Dropped + did.Deleted, err
+		}},
+	}
 }
 
 // prepare waits for the database, then measures what a refused password has to
