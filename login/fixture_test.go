@@ -236,6 +236,7 @@ func newStageWith(t *testing.T, s store, passwords password.Options, changes ...
 		ProjectName: "Gatehouse",
 		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Invitations: s, Auditor: s, Database: s,
 		SessionLifetime: 720 * time.Hour,
+		Unthrottled:     true, // but where it is the subject
 		Passwords:       g.passwords, Verifier: g.verifier, Issuer: g.issuer,
 		Logger:  slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: g.registry,

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -100,6 +101,8 @@ type Options struct {
 	Invitations Invitations
 	Auditor     Auditor
 	Database    Pinger
+	Throttle    Throttle
+	Budgets     Budgets
 	Passwords   *password.Hasher
 	Verifier    Verifier
 	Issuer      Issuer
@@ -120,6 +123,13 @@ type Options struct {
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
+	// Limits hold for Throttle and Budgets.
+	Limits Limits
+	// ThrottleSecret keys what is counted, in all login services the same.
+	ThrottleSecret []byte
+	// Unthrottled lifts every limit (LOGIN_THROTTLE=off).
+	Unthrottled bool
+
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: nothing is exported
 	Now     func() time.Time      // of tokens; nil: time.Now
@@ -131,6 +141,7 @@ type Service struct {
 	routes  map[string]route
 	metrics *metrics
 	pings   singleflight.Group
+	strange sync.Once // the warning of a proxy that is not trusted
 	notes   chan note // to be recorded by Record
 }
 
@@ -143,6 +154,9 @@ func New(o Options) (*Service, error) {
 	if o.Accounts == nil || o.Sessions == nil || o.Directory == nil || o.Sweeper == nil || o.Companies == nil ||
 		o.Invitations == nil || o.Auditor == nil || o.Database == nil || o.Passwords == nil || o.Verifier == nil || o.Issuer == nil || o.Logger == nil {
 		return nil, errors.New("the login service lacks a part")
+	}
+	if !o.Unthrottled && (o.Throttle == nil || o.Budgets == nil || len(o.ThrottleSecret) == 0) {
+		return nil, errors.New("the login service lacks what limits guessing")
 	}
 	if o.SessionLifetime < time.Second {
 		return nil, errors.New("a session must last a second at least")

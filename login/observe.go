@@ -13,12 +13,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/problem"
 )
 
 type metrics struct {
 	attempts *prometheus.CounterVec
 	joins    *prometheus.CounterVec
+	blocks   *prometheus.CounterVec
 	ended    *prometheus.CounterVec
 	requests *prometheus.HistogramVec
 }
@@ -32,6 +34,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		joins: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_company_joins_total", Help: "Requests to be put in a company, by how they ended.",
 		}, []string{"result"}),
+		blocks: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_login_throttle_blocks_total", Help: "Requests refused because there were too many, by the limit that they ran into.",
+		}, []string{"scope"}),
 		ended: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_sessions_ended_total", Help: "Sessions that their users ended before their time, by why.",
 		}, []string{"reason"}),
@@ -40,11 +45,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},
 		}, []string{"route", "status"}),
 	}
-	for _, result := range []string{"success", "bad_credentials", "overloaded", "invalid", "error"} {
+	for _, result := range []string{"success", "bad_credentials", "throttled", "overloaded", "invalid", "error"} {
 		m.attempts.WithLabelValues(result)
 	}
 	for _, result := range []string{"joined", "confirmed", "no_company", "join_refused", "unknown_company", "unauthenticated", "invalid", "error"} {
 		m.joins.WithLabelValues(result)
+	}
+	for _, scope := range identity.ThrottleScopes() {
+		m.blocks.WithLabelValues(string(scope))
 	}
 	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange} {
 		m.ended.WithLabelValues(reason)
@@ -67,7 +75,7 @@ func (m *metrics) attempt(a answer, err error) {
 		switch p := refusal(err); {
 		case p == errGone:
 			return
-		case p == errBadCredentials, p.Reason == errOverloaded.Reason:
+		case p == errBadCredentials, p.Reason == errOverloaded.Reason, p.Reason == errThrottled.Reason:
 			result = p.Reason
 		default:
 			result = blame(p)

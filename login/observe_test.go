@@ -170,8 +170,8 @@ func TestMetricsStartAtZeroAndDoNotGrowWithWhatIsAsked(t *testing.T) {
 		}
 		for _, f := range families {
 			n += len(f.GetMetric())
-			if f.GetName() == "gatehouse_login_attempts_total" && len(f.GetMetric()) != 5 {
-				t.Errorf("%d results of attempts, want all 5 from the start", len(f.GetMetric()))
+			if f.GetName() == "gatehouse_login_attempts_total" && len(f.GetMetric()) != 6 {
+				t.Errorf("%d results of attempts, want all 6 from the start", len(f.GetMetric()))
 			}
 		}
 		return n

@@ -22,6 +22,8 @@ var (
 
 	errBadCredentials = &problem.Problem{Reason: "bad_credentials", Status: http.StatusUnauthorized, Detail: "Incorrect email or password", Challenge: "Bearer"}
 
+	errThrottled = &problem.Problem{Reason: "throttled", Status: http.StatusTooManyRequests, Detail: "Too many requests.", RetryAfter: 1}
+
 	errWrongPassword = &problem.Problem{Reason: "wrong_password", Status: http.StatusBadRequest, Detail: "Current password is incorrect."}
 
 	errNoCompany      = &problem.Problem{Reason: "no_company", Status: http.StatusBadRequest, Detail: "Cannot associate company: No company ID provided and no default is configured for the gateway."}

@@ -18,7 +18,7 @@ func source(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, text := range slices.Backward(hops) {
-		if !slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(at) }) {
+		if !within(at, trusted) {
 			return at
 		}
 		next, err := hop(strings.TrimSpace(text))
@@ -30,6 +30,16 @@ func source(r *http.Request, trusted []netip.Prefix) netip.Addr {
 		at = next
 	}
 	return at
+}
+
+// unheard reports that somebody who is not trusted says whom a request is from.
+func unheard(r *http.Request, trusted []netip.Prefix) bool {
+	at, err := hop(r.RemoteAddr)
+	return err == nil && r.Header.Get("X-Forwarded-For") != "" && !within(at, trusted)
+}
+
+func within(at netip.Addr, networks []netip.Prefix) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(at) })
 }
 
 // hop reads an address with or without a port. An IPv4 address that came over

@@ -34,6 +34,7 @@ func onPostgres(t *testing.T, changes ...set) (*stage, *postgres.Store) {
 	t.Cleanup(db.Close)
 	changes = append(changes, func(o *login.Options) {
 		o.Accounts, o.Sessions, o.Directory, o.Sweeper, o.Companies, o.Database = db, db, db, db, db, db
+		o.Throttle, o.Budgets = db, db
 		o.Invitations, o.Auditor = db, db
 	})
 	return newStageWith(t, store{}, password.Options{Upgrade: true, Processors: 5}, changes...), db

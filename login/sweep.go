@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// sweepEvery is how often sessions that were over long ago are looked for.
+	// sweepEvery is how often rows are looked for that serve for nothing any more.
 	sweepEvery = time.Minute
 	// sweepTime bounds one statement of that.
 	sweepTime = 10 * time.Second
@@ -26,8 +26,8 @@ type Chore struct {
 	Do func(ctx context.Context) (int, error)
 }
 
-// Sweep deletes sessions that were over long ago, every minute until ctx ends,
-// and does the chores at their times. Replicas may do it beside each other.
+// Sweep deletes sessions that were over long ago and counters that count no more,
+// every minute until ctx ends, and does the chores at their times. Replicas may do it beside each other.
 func (s *Service) Sweep(ctx context.Context) {
 	var chores sync.WaitGroup
 	defer chores.Wait()
@@ -47,9 +47,9 @@ func (s *Service) Sweep(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "old sessions not deleted", slog.String("error", err.Error()))
+			s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "old sessions and counters not deleted", slog.String("error", err.Error()))
 		case swept > 0:
-			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "old sessions deleted", slog.Int("count", swept))
+			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "old sessions and counters deleted", slog.Int("count", swept))
 		}
 	}
 }
@@ -97,5 +97,10 @@ func (s *Service) sweep(ctx context.Context) (total int, err error) {
 func (s *Service) sweepOnce(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
-	return s.with.Sweeper.SweepSessions(ctx)
+	sessions, err := s.with.Sweeper.SweepSessions(ctx)
+	if err != nil || s.with.Unthrottled {
+		return sessions, err
+	}
+	counters, err := s.with.Throttle.SweepThrottle(ctx, s.with.Limits.Login.FamiliarFor)
+	return sessions + counters, err
 }

@@ -58,7 +58,12 @@ func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	account, begun, better, err := s.logIn(ctx, x, given)
+	turn, err := s.reserve(ctx, x, given.email)
+	if err != nil {
+		return answer{}, err
+	}
+	defer turn.end(ctx)
+	account, begun, better, err := s.logIn(ctx, x, turn, given)
 	if err != nil {
 		return answer{}, err
 	}
@@ -88,9 +93,9 @@ func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
 // once more where the session is written, so that a password that is being
 // changed at this moment lets nobody in; with another hash of the same password,
 // such as the one that a login beside this one left, it is proved anew.
-func (s *Service) logIn(ctx context.Context, x *exchange, given credentials) (identity.Account, identity.Login, string, error) {
+func (s *Service) logIn(ctx context.Context, x *exchange, turn *turn, given credentials) (identity.Account, identity.Login, string, error) {
 	for range proofs {
-		account, better, err := s.authenticate(ctx, x, given)
+		account, better, err := s.authenticate(ctx, x, turn, given)
 		if err != nil {
 			return identity.Account{}, identity.Login{}, "", err
 		}
@@ -154,7 +159,7 @@ func readCredentials(body []byte) (credentials, error) {
 // exactly one hash is computed and the refusal is the same, at the same time.
 //
 // The second value is a better hash of the same password, where one is due.
-func (s *Service) authenticate(ctx context.Context, x *exchange, given credentials) (identity.Account, string, error) {
+func (s *Service) authenticate(ctx context.Context, x *exchange, turn *turn, given credentials) (identity.Account, string, error) {
 	permit, err := s.with.Passwords.Admit(ctx)
 	if err != nil {
 		return identity.Account{}, "", unanswered(err)
@@ -170,9 +175,9 @@ func (s *Service) authenticate(ctx context.Context, x *exchange, given credentia
 	match := permit.Verify(account.PasswordHash, given.password)
 	if !match.OK || !account.Active {
 		s.noteFailure(ctx, account, match.OK)
-		refuse(ctx, permit)
-		return identity.Account{}, "", errBadCredentials
+		return identity.Account{}, "", refuse(ctx, permit, turn, account.ID, errBadCredentials)
 	}
+	turn.proved(account.ID)
 	if !match.Upgrade {
 		return account, "", nil
 	}
@@ -197,12 +202,16 @@ func (s *Service) account(ctx context.Context, email string) (identity.Account, 
 	return account, err
 }
 
-// refuse gives the permit back and waits until a refusal may be told. It ends
-// early where nobody waits for the answer any more.
-func refuse(ctx context.Context, permit *password.Permit) {
+// refuse gives the permit back, counts the failure, and waits until why may be
+// told. It ends early where nobody waits for the answer any more.
+func refuse(ctx context.Context, permit *password.Permit, turn *turn, user identity.UserID, why error) error {
 	due := permit.FailureDue()
 	permit.Release()
+	if err := turn.failed(ctx, user); err != nil {
+		return err
+	}
 	waitUntil(ctx, due)
+	return why
 }
 
 // waitUntil returns at that time, or at the end of ctx.

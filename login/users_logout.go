@@ -18,6 +18,9 @@ func (s *Service) logout(ctx context.Context, x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := s.spendOfUser(ctx, credential.User); err != nil {
+		return answer{}, err
+	}
 	body, err := x.readBody()
 	if err != nil {
 		return answer{}, err

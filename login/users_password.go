@@ -30,6 +30,9 @@ func (s *Service) changePassword(ctx context.Context, x *exchange) (answer, erro
 	if err != nil {
 		return answer{}, err
 	}
+	if err := s.spendOfUser(ctx, credential.User); err != nil {
+		return answer{}, err
+	}
 	body, err := x.readBody()
 	if err != nil {
 		return answer{}, err
@@ -102,8 +105,18 @@ func (f *faults) newPassword(field string, why error) {
 // replacePassword proves the current password and stores the new one. It is
 // proved anew where the hash is another one by then, as in logIn.
 func (s *Service) replacePassword(ctx context.Context, x *exchange, c identity.Credential, given passwords, now time.Time) (identity.Login, int, error) {
+	account, err := s.ownAccount(ctx, c, now)
+	if err != nil {
+		return identity.Login{}, 0, err
+	}
+	// A token is no licence to guess: this counts as a login of its account.
+	turn, err := s.reserve(ctx, x, account.Email)
+	if err != nil {
+		return identity.Login{}, 0, err
+	}
+	defer turn.end(ctx)
 	for range proofs {
-		oldHash, newHash, err := s.rehash(ctx, c, given, now)
+		oldHash, newHash, err := s.rehash(ctx, c, turn, given, now)
 		if err != nil {
 			return identity.Login{}, 0, err
 		}
@@ -134,7 +147,7 @@ func (s *Service) store(ctx context.Context, change identity.PasswordChange) (id
 
 // rehash proves the current password, exactly like a login does and in the same
 // time, and hashes the new one.
-func (s *Service) rehash(ctx context.Context, c identity.Credential, given passwords, now time.Time) (oldHash, newHash string, err error) {
+func (s *Service) rehash(ctx context.Context, c identity.Credential, turn *turn, given passwords, now time.Time) (oldHash, newHash string, err error) {
 	permit, err := s.with.Passwords.Admit(ctx)
 	if err != nil {
 		return "", "", unanswered(err)
@@ -146,9 +159,9 @@ func (s *Service) rehash(ctx context.Context, c identity.Credential, given passw
 	}
 	if !permit.Verify(account.PasswordHash, given.current).OK {
 		s.noteFailure(ctx, account, false)
-		refuse(ctx, permit)
-		return "", "", errWrongPassword
+		return "", "", refuse(ctx, permit, turn, account.ID, errWrongPassword)
 	}
+	turn.proved(account.ID)
 	// After the proof: whoever only holds a token learns nothing from a refusal.
 	why := password.CheckNew(given.next, account.Email, account.FullName)
 	if why == nil {

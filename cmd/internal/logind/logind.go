@@ -4,6 +4,8 @@ package logind
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -89,6 +91,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Chores:            chores(store, s.AuditRetention),
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
 		TrustedProxies:    s.TrustedProxies,
+		Throttle:          store,
+		Budgets:           store,
+		Limits:            login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
+		ThrottleSecret:    throttleSecret(s),
+		Unthrottled:       s.Throttle.Off,
 		Logger:            p.Log,
 		Metrics:           p.Metrics,
 	})
@@ -129,8 +136,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 		p.Log.Info("ready")
 		service.Sweep(background)
 	})
-	running.Go(func() { ring.Run(background, p.Hangups) })
 	running.Go(func() { service.Record(background) })
+	running.Go(func() { ring.Run(background, p.Hangups) })
 	defer running.Wait() // before the store is closed
 	defer stop()
 	ready := func() error {
@@ -154,6 +161,19 @@ func chores(store *postgres.Store, retention time.Duration) []login.Chore {
 			return did.Made + did.Dropped + did.Deleted, err
 		}},
 	}
+}
+
+// throttleSecret keys what the throttle counts. It follows from a secret that all
+// login services have and that whoever reads the database has not; with another
+// one, everybody begins anew.
+func throttleSecret(s *config.Settings) []byte {
+	from := s.Tokens.Secret.Reveal() + s.Tokens.PrivateKey.Reveal()
+	if from == "" {
+		from = s.Database.URL.Reveal()
+	}
+	mac := hmac.New(sha256.New, []byte(from))
+	mac.Write([]byte("gatehouse login throttle"))
+	return mac.Sum(nil)
 }
 
 // prepare waits for the database, then measures what a refused password has to
