@@ -48,6 +48,7 @@ var (
 		{"/api/v1/users/me?x=y", "GET", "login", "initial", "me"},
 		{"/api/v1/auth/x", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
 		{"/api/v1/auth", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
+		{"/.well-known/jwks.json", "GET", "login", "", ""},
 		{"/health", "GET", "login", "", ""},
 		{"/", "GET", "login", "", ""},
 	}
@@ -56,7 +57,8 @@ var (
 		"/api/v1/users/logout/",
 		"/api/v1/users/me/",
 		"/api/v1/users/me/passwords",
-		"/.well-known/jwks.json",
+		"/.well-known/jwks.json/",
+		"/.well-known/openid-configuration",
 		"/api/v1/auth/register",
 		"/api/v1/users",
 		"/api/v1/users/login/",

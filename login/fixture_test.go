@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -77,8 +76,6 @@ func mustSession(text string) identity.SessionID {
 	return id
 }
 
-var errUntested = errors.New("the store does not do this")
-
 // store answers as its functions say. What a test leaves out must not be asked.
 type store struct {
 	accountByEmail func(ctx context.Context, email string) (identity.Account, error)
@@ -92,8 +89,6 @@ type store struct {
 	replaceHash    func(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error)
 	join           func(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error)
 	ping           func(ctx context.Context) error
-	invite         func(ctx context.Context, ask identity.InviteRequest) (identity.Invitation, string, error)
-	audit          func(ctx context.Context, e identity.Event) error
 }
 
 func (s store) AccountByEmail(ctx context.Context, email string) (identity.Account, error) {
@@ -133,25 +128,6 @@ func (s store) ReplacePasswordHash(ctx context.Context, user identity.UserID, ol
 func (s store) Join(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error) {
 	return s.join(ctx, ask)
 }
-
-func (s store) Invite(ctx context.Context, ask identity.InviteRequest) (identity.Invitation, string, error) {
-	return s.invite(ctx, ask)
-}
-
-// Lists, refusals and ends of invitations are tested on a real database.
-func (s store) ListInvitations(context.Context, identity.InvitationFilter) ([]identity.Invitation, error) {
-	return nil, errUntested
-}
-
-func (s store) RevokeInvitation(context.Context, identity.CompanyID, identity.InvitationID, identity.Inviter) (identity.Invitation, error) {
-	return identity.Invitation{}, errUntested
-}
-
-func (s store) DeclineInvitations(context.Context, identity.DeclineRequest) (int, error) {
-	return 0, errUntested
-}
-
-func (s store) Audit(ctx context.Context, e identity.Event) error { return s.audit(ctx, e) }
 
 func (s store) Ping(ctx context.Context) error { return s.ping(ctx) }
 
@@ -234,10 +210,9 @@ func newStageWith(t *testing.T, s store, passwords password.Options, changes ...
 	}
 	o := login.Options{
 		ProjectName: "Gatehouse",
-		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Invitations: s, Auditor: s, Database: s,
+		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Database: s,
 		SessionLifetime: 720 * time.Hour,
-		Unthrottled:     true, // but where it is the subject
-		Passwords:       g.passwords, Verifier: g.verifier, Issuer: g.issuer,
+		Passwords:       g.passwords, Verifier: g.verifier, Issuer: g.issuer, Keys: rules.Keys,
 		Logger:  slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: g.registry,
 	}
@@ -280,6 +255,9 @@ func (g *stage) send(r *http.Request) *httptest.ResponseRecorder {
 	g.handler.ServeHTTP(w, r)
 	promised := map[string]string{
 		"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+	}
+	if w.Code == http.StatusOK && r.URL.Path == "/.well-known/jwks.json" {
+		promised["Cache-Control"] = "public, max-age=300"
 	}
 	if w.Code == http.StatusNoContent {
 		delete(promised, "Content-Type")

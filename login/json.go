@@ -3,6 +3,7 @@ package login
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -254,7 +255,7 @@ func (s *Service) write(x *exchange, a answer, err error) answer {
 		// the answer.
 		h.Set("Connection", "close")
 	}
-	h.Set("Cache-Control", "no-store")
+	h.Set("Cache-Control", cmp.Or(a.caching, "no-store"))
 	h.Set("X-Content-Type-Options", "nosniff")
 	if a.status == http.StatusNoContent {
 		x.w.WriteHeader(a.status)

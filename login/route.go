@@ -3,20 +3,16 @@ package login
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/problem"
 )
 
-// route is one path. It is matched whole: no cleaning of paths and no redirect
-// stands between what the gate in front judged and what is served; the paths that
-// hold ids are read segment by segment (companyRoutes).
+// route is one path. It is matched whole: no pattern, no cleaning of paths and
+// no redirect stands between what the gate in front judged and what is served.
 type route struct {
 	name   string // metric label and log field
 	method string // HEAD is not GET: it is a method that was not asked for
@@ -36,6 +32,8 @@ type answer struct {
 	body   any
 	result string // what the log and the metrics call it
 	cause  error  // why it is no better, for the log; nil: nothing was wrong
+	// caching is the Cache-Control of what is nobody's own; empty: no-store.
+	caching string
 }
 
 // exchange is one request and what the log is to say of it.
@@ -45,11 +43,7 @@ type exchange struct {
 	// pending: the client may still be sending a body.
 	pending bool
 	user    identity.UserID    // once known
-	company identity.CompanyID // that the answer's token acts for, or that the path names
-	// invitation is the one that the path names.
-	invitation identity.InvitationID
-	source     netip.Addr // who asks, as far as it is known
-	requestID  string
+	company identity.CompanyID // that the answer's token acts for
 }
 
 // Handler serves the endpoints.
@@ -59,17 +53,17 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
-	x := &exchange{w: w, r: r, source: source(r, s.with.TrustedProxies), requestID: requestID(r)}
+	x := &exchange{w: w, r: r}
 	x.expectBody()
-	ctx = identity.WithOrigin(ctx, identity.Origin{Address: x.source, RequestID: x.requestID})
-	at, allow := s.find(x)
+	at, known := s.routes[r.URL.Path]
 	var a answer
 	var err error
 	switch {
-	case len(allow) == 0:
+	case !known:
+		at.name = "unmatched"
 		err = errNotFound
-	case !slices.Contains(allow, r.Method):
-		w.Header().Set("Allow", strings.Join(allow, ", "))
+	case r.Method != at.method:
+		w.Header().Set("Allow", at.method)
 		err = errMethod
 	default:
 		a, err = s.guarded(ctx, at, x)
@@ -79,26 +73,6 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	a = s.write(x, a, err)
 	s.observe(ctx, x, at, a, time.Since(start))
-}
-
-// find is the route of a request, and the methods that its path has: none for a
-// path that is not served. With another method it is any route of the path.
-func (s *Service) find(x *exchange) (at route, allow []string) {
-	routes := s.companyRoutes(x)
-	if exact, known := s.routes[x.r.URL.Path]; known {
-		routes = []route{exact}
-	}
-	if len(routes) == 0 {
-		return route{name: "unmatched"}, nil
-	}
-	at = routes[0]
-	for _, one := range routes {
-		allow = append(allow, one.method)
-		if one.method == x.r.Method {
-			at = one
-		}
-	}
-	return at, allow
 }
 
 // guarded turns a panic into a refusal that is logged with its place. The value

@@ -49,7 +49,9 @@ func TestWhatIsServedWhere(t *testing.T) {
 		{"POST", mePath, 405, notAllowed, "GET"},
 		{"GET", mePath + "/", 404, notFound, ""},
 		{"POST", "/api/v1/auth/register", 404, notFound, ""},
-		{"GET", "/.well-known/jwks.json", 404, notFound, ""},
+		{"GET", "/.well-known/jwks.json", 200, `{"keys":[]}`, ""},
+		{"HEAD", "/.well-known/jwks.json", 405, notAllowed, "GET"},
+		{"GET", "/.well-known/jwks.json/", 404, notFound, ""},
 		{"BREW", "/coffee", 404, notFound, ""},
 	}
 	for _, tt := range tests {
