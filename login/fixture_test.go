@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -76,6 +77,8 @@ func mustSession(text string) identity.SessionID {
 	return id
 }
 
+var errUntested = errors.New("the store does not do this")
+
 // store answers as its functions say. What a test leaves out must not be asked.
 type store struct {
 	accountByEmail func(ctx context.Context, email string) (identity.Account, error)
@@ -89,6 +92,8 @@ type store struct {
 	replaceHash    func(ctx context.Context, user identity.UserID, oldHash, newHash string) (bool, error)
 	join           func(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error)
 	ping           func(ctx context.Context) error
+	invite         func(ctx context.Context, ask identity.InviteRequest) (identity.Invitation, string, error)
+	audit          func(ctx context.Context, e identity.Event) error
 }
 
 func (s store) AccountByEmail(ctx context.Context, email string) (identity.Account, error) {
@@ -128,6 +133,25 @@ func (s store) ReplacePasswordHash(ctx context.Context, user identity.UserID, ol
 func (s store) Join(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error) {
 	return s.join(ctx, ask)
 }
+
+func (s store) Invite(ctx context.Context, ask identity.InviteRequest) (identity.Invitation, string, error) {
+	return s.invite(ctx, ask)
+}
+
+// Lists, refusals and ends of invitations are tested on a real database.
+func (s store) ListInvitations(context.Context, identity.InvitationFilter) ([]identity.Invitation, error) {
+	return nil, errUntested
+}
+
+func (s store) RevokeInvitation(context.Context, identity.CompanyID, identity.InvitationID, identity.Inviter) (identity.Invitation, error) {
+	return identity.Invitation{}, errUntested
+}
+
+func (s store) DeclineInvitations(context.Context, identity.DeclineRequest) (int, error) {
+	return 0, errUntested
+}
+
+func (s store) Audit(ctx context.Context, e identity.Event) error { return s.audit(ctx, e) }
 
 func (s store) Ping(ctx context.Context) error { return s.ping(ctx) }
 
@@ -210,8 +234,9 @@ func newStageWith(t *testing.T, s store, passwords password.Options, changes ...
 	}
 	o := login.Options{
 		ProjectName: "Gatehouse",
-		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Database: s,
+		Accounts:    s, Sessions: s, Directory: s, Sweeper: s, Companies: s, Invitations: s, Auditor: s, Database: s,
 		SessionLifetime: 720 * time.Hour,
+		Unthrottled:     true, // but where it is the subject
 		Passwords:       g.passwords, Verifier: g.verifier, Issuer: g.issuer, Keys: rules.Keys,
 		Logger:  slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: g.registry,

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,22 @@ type Companies interface {
 	Join(ctx context.Context, ask identity.JoinRequest) (identity.JoinResult, error)
 }
 
+// Invitations lets people into companies, each act in one transaction that leaves
+// its record.
+type Invitations interface {
+	// Invite returns the secret of an invitation that is bound to an address.
+	Invite(ctx context.Context, request identity.InviteRequest) (made identity.Invitation, secret string, err error)
+	ListInvitations(ctx context.Context, f identity.InvitationFilter) ([]identity.Invitation, error)
+	// RevokeInvitation and DeclineInvitations close open ones only.
+	RevokeInvitation(ctx context.Context, company identity.CompanyID, id identity.InvitationID, by identity.Inviter) (identity.Invitation, error)
+	DeclineInvitations(ctx context.Context, request identity.DeclineRequest) (declined int, err error)
+}
+
+// Auditor records what has no transaction of its own.
+type Auditor interface {
+	Audit(ctx context.Context, e identity.Event) error
+}
+
 // Pinger tells whether the store answers.
 type Pinger interface {
 	Ping(ctx context.Context) error
@@ -81,7 +98,11 @@ type Options struct {
 	Directory   Directory
 	Sweeper     Sweeper
 	Companies   Companies
+	Invitations Invitations
+	Auditor     Auditor
 	Database    Pinger
+	Throttle    Throttle
+	Budgets     Budgets
 	Passwords   *password.Hasher
 	Verifier    Verifier
 	Issuer      Issuer
@@ -93,10 +114,22 @@ type Options struct {
 	DefaultCompany identity.CompanyID
 	// AnyCompany is COMPANY_JOIN_POLICY=any: no invitation is needed.
 	AnyCompany bool
+	// InvitationRoles are those that a company's admin may give; empty: "user"
+	// alone.
+	InvitationRoles []string
+	// Chores are done beside the sweeping of sessions.
+	Chores []Chore
 	// LegacyTokensUntil ends the time of tokens that name no key; zero: no end.
 	LegacyTokensUntil time.Time
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+
+	// Limits hold for Throttle and Budgets.
+	Limits Limits
+	// ThrottleSecret keys what is counted, in all login services the same.
+	ThrottleSecret []byte
+	// Unthrottled lifts every limit (LOGIN_THROTTLE=off).
+	Unthrottled bool
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: nothing is exported
@@ -109,6 +142,8 @@ type Service struct {
 	routes  map[string]route
 	metrics *metrics
 	pings   singleflight.Group
+	strange sync.Once // the warning of a proxy that is not trusted
+	notes   chan note // to be recorded by Record
 }
 
 // storeTime bounds every single question to the store, so that the steps of one
@@ -118,8 +153,11 @@ const storeTime = 4 * time.Second
 // New refuses to make a service that lacks a part.
 func New(o Options) (*Service, error) {
 	if o.Accounts == nil || o.Sessions == nil || o.Directory == nil || o.Sweeper == nil || o.Companies == nil ||
-		o.Database == nil || o.Passwords == nil || o.Verifier == nil || o.Issuer == nil || o.Keys == nil || o.Logger == nil {
+		o.Invitations == nil || o.Auditor == nil || o.Database == nil || o.Passwords == nil || o.Verifier == nil || o.Issuer == nil || o.Keys == nil || o.Logger == nil {
 		return nil, errors.New("the login service lacks a part")
+	}
+	if !o.Unthrottled && (o.Throttle == nil || o.Budgets == nil || len(o.ThrottleSecret) == 0) {
+		return nil, errors.New("the login service lacks what limits guessing")
 	}
 	if o.SessionLifetime < time.Second {
 		return nil, errors.New("a session must last a second at least")
@@ -127,13 +165,17 @@ func New(o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{with: o, metrics: newMetrics(o.Metrics)}
+	if len(o.InvitationRoles) == 0 {
+		o.InvitationRoles = []string{defaultRole}
+	}
+	s := &Service{with: o, metrics: newMetrics(o.Metrics), notes: make(chan note, mostNotes)}
 	s.routes = map[string]route{
 		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
 		"/api/v1/users/logout":            {name: "logout", method: http.MethodPost, serve: s.logout},
 		"/api/v1/users/me":                {name: "me", method: http.MethodGet, serve: s.me},
 		"/api/v1/users/me/password":       {name: "password", method: http.MethodPost, serve: s.changePassword},
 		"/api/v1/users/me/ensure-company": {name: "ensure_company", method: http.MethodPost, serve: s.ensureCompany, count: s.metrics.join},
+		declinePath:                       {name: "invitations_decline", method: http.MethodPost, serve: s.declineInvitations},
 		"/.well-known/jwks.json":          {name: "jwks", method: http.MethodGet, serve: s.jwks, quiet: true},
 		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
 		"/":                               {name: "root", method: http.MethodGet, serve: s.root},

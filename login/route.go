@@ -3,16 +3,20 @@ package login
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/problem"
 )
 
-// route is one path. It is matched whole: no pattern, no cleaning of paths and
-// no redirect stands between what the gate in front judged and what is served.
+// route is one path. It is matched whole: no cleaning of paths and no redirect
+// stands between what the gate in front judged and what is served; the paths that
+// hold ids are read segment by segment (companyRoutes).
 type route struct {
 	name   string // metric label and log field
 	method string // HEAD is not GET: it is a method that was not asked for
@@ -43,7 +47,11 @@ type exchange struct {
 	// pending: the client may still be sending a body.
 	pending bool
 	user    identity.UserID    // once known
-	company identity.CompanyID // that the answer's token acts for
+	company identity.CompanyID // that the answer's token acts for, or that the path names
+	// invitation is the one that the path names.
+	invitation identity.InvitationID
+	source     netip.Addr // who asks, as far as it is known
+	requestID  string
 }
 
 // Handler serves the endpoints.
@@ -53,17 +61,17 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 	defer cancel()
-	x := &exchange{w: w, r: r}
+	x := &exchange{w: w, r: r, source: source(r, s.with.TrustedProxies), requestID: requestID(r)}
 	x.expectBody()
-	at, known := s.routes[r.URL.Path]
+	ctx = identity.WithOrigin(ctx, identity.Origin{Address: x.source, RequestID: x.requestID})
+	at, allow := s.find(x)
 	var a answer
 	var err error
 	switch {
-	case !known:
-		at.name = "unmatched"
+	case len(allow) == 0:
 		err = errNotFound
-	case r.Method != at.method:
-		w.Header().Set("Allow", at.method)
+	case !slices.Contains(allow, r.Method):
+		w.Header().Set("Allow", strings.Join(allow, ", "))
 		err = errMethod
 	default:
 		a, err = s.guarded(ctx, at, x)
@@ -73,6 +81,26 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	a = s.write(x, a, err)
 	s.observe(ctx, x, at, a, time.Since(start))
+}
+
+// find is the route of a request, and the methods that its path has: none for a
+// path that is not served. With another method it is any route of the path.
+func (s *Service) find(x *exchange) (at route, allow []string) {
+	routes := s.companyRoutes(x)
+	if exact, known := s.routes[x.r.URL.Path]; known {
+		routes = []route{exact}
+	}
+	if len(routes) == 0 {
+		return route{name: "unmatched"}, nil
+	}
+	at = routes[0]
+	for _, one := range routes {
+		allow = append(allow, one.method)
+		if one.method == x.r.Method {
+			at = one
+		}
+	}
+	return at, allow
 }
 
 // guarded turns a panic into a refusal that is logged with its place. The value

@@ -4,6 +4,8 @@ package logind
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -76,6 +78,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Directory:         store,
 		Sweeper:           store,
 		Companies:         store,
+		Invitations:       store,
+		Auditor:           store,
 		Database:          store,
 		Passwords:         passwords,
 		Verifier:          verifier,
@@ -84,8 +88,15 @@ func run(ctx context.Context, p *daemon.Process) error {
 		SessionLifetime:   s.Tokens.SessionLifetime,
 		DefaultCompany:    s.Companies.Default,
 		AnyCompany:        s.Companies.JoinAny,
+		InvitationRoles:   s.Companies.InvitationRoles,
+		Chores:            chores(store, s.AuditRetention),
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
 		TrustedProxies:    s.TrustedProxies,
+		Throttle:          store,
+		Budgets:           store,
+		Limits:            login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
+		ThrottleSecret:    throttleSecret(s),
+		Unthrottled:       s.Throttle.Off,
 		Logger:            p.Log,
 		Metrics:           p.Metrics,
 	})
@@ -126,6 +137,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		p.Log.Info("ready")
 		service.Sweep(background)
 	})
+	running.Go(func() { service.Record(background) })
 	running.Go(func() { ring.Run(background, p.Hangups) })
 	defer running.Wait() // before the store is closed
 	defer stop()
@@ -139,6 +151,30 @@ func run(ctx context.Context, p *daemon.Process) error {
 		serve.HTTP("operations", operations, health.NewServer(health.Ops(p.Metrics, ready, p.Log), p.Log)),
 		drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), login.NewHTTPServer(service.Handler(), p.Log)), func() { able.Store(false) }, p.Drain),
 	)
+}
+
+// chores are what the database needs done every so often beside its sessions.
+func chores(store *postgres.Store, retention time.Duration) []login.Chore {
+	return []login.Chore{
+		{Name: "invitations", Every: time.Minute, Do: store.SweepInvitations},
+		{Name: "audit log", Every: time.Hour, Do: func(ctx context.Context) (int, error) {
+			did, err := store.TendAudit(ctx, retention)
+			return did.Made + did.Dropped + did.Deleted, err
+		}},
+	}
+}
+
+// throttleSecret keys what the throttle counts. It follows from a secret that all
+// login services have and that whoever reads the database has not; with another
+// one, everybody begins anew.
+func throttleSecret(s *config.Settings) []byte {
+	from := s.Tokens.Secret.Reveal() + s.Tokens.PrivateKey.Reveal()
+	if from == "" {
+		from = s.Database.URL.Reveal()
+	}
+	mac := hmac.New(sha256.New, []byte(from))
+	mac.Write([]byte("gatehouse login throttle"))
+	return mac.Sum(nil)
 }
 
 // prepare waits for the database, then measures what a refused password has to
