@@ -28,7 +28,7 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"a misspelt command", "migrat", `unknown command "migrat" for "gatehouse"; did you mean 'gatehouse migrate'; ` + hint},
 		{"an unknown command with flags", "key rotate --all", `unknown command "key" for "gatehouse"; ` + hint},
 		{"an unknown flag of the program", "--bogus", "unknown flag: --bogus; " + hint},
-		{"a noun without a verb", "user", `missing command for "gatehouse user", one of: create, disable, enable, list, revoke, set-password, show; see 'gatehouse user --help'`},
+		{"a noun without a verb", "user", `missing command for "gatehouse user", one of: create, disable, enable, list, revoke, set-password, show, unlock; see 'gatehouse user --help'`},
 		{"a misspelt verb", "user crate ada@example.com", `unknown command "crate" for "gatehouse user"; did you mean 'gatehouse user create'; see 'gatehouse user --help'`},
 		{"an unknown flag", "user list --bogus", "unknown flag: --bogus; see 'gatehouse user list --help'"},
 		{"an unknown output", "user list --output yaml", `invalid argument "yaml" for "-o, --output" flag: must be json or text; see 'gatehouse user list --help'`},
@@ -54,11 +54,11 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"no time to wait", "migrate --lock-wait 0s", "--lock-wait 0s: must be more than nothing"},
 		{"an unknown shell", "completion klingon", `unknown command "klingon" for "gatehouse completion"; see 'gatehouse completion --help'`},
 		{"help of an unknown command", "help nonsense", `unknown command "nonsense" for "gatehouse"; ` + hint},
-		{"help of an unknown verb", "help user unlock", `unknown command "unlock" for "gatehouse user"; see 'gatehouse user --help'`},
-		{"an unknown verb that is asked for help", "user unlock --help", `unknown command "unlock" for "gatehouse user"; see 'gatehouse user --help'`},
+		{"help of an unknown verb", "help user befriend", `unknown command "befriend" for "gatehouse user"; see 'gatehouse user --help'`},
+		{"an unknown verb that is asked for help", "user befriend --help", `unknown command "befriend" for "gatehouse user"; see 'gatehouse user --help'`},
 
 		// Of later versions, whatever flags they come with.
-		{"user unlock", "user unlock ada@example.com", `unknown command "unlock" for "gatehouse user"; …`},
+		{"user befriend", "user befriend ada@example.com", `unknown command "befriend" for "gatehouse user"; …`},
 		{"company invite", "company invite x ada@example.com", `unknown command "invite" for "gatehouse company"; …`},
 		{"company remove", "company remove x ada@example.com", `unknown command "remove" for "gatehouse company"; …`},
 		{"token revoke", "token revoke", `unknown command "revoke" for "gatehouse token"; …`},

@@ -28,6 +28,7 @@ the arguments, which every process of the machine can read.`,
 		newUserSetActive(in, true),
 		newUserSetPassword(in),
 		newUserRevoke(in),
+		newUserUnlock(in),
 	)
 }
 

@@ -295,16 +295,16 @@ func (s *Store) Refund(ctx context.Context, keys ...identity.ThrottleKey) error 
 	})
 }
 
-// UnlockUser forgets all failures about a user, and says whether there were any.
+// UnlockUser forgets all failures about a user, on an operator's word, and says
+// whether there were any.
 func (s *Store) UnlockUser(ctx context.Context, user identity.UserID) (bool, error) {
 	unlocked := false
-	err := s.write(ctx, queryUnlockUser, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx, unlockSQL, uuidOrNull(user))
-		if err != nil {
-			return fmt.Errorf("unlocking a user: %w", err)
+	err := s.change(ctx, queryUnlockUser, "unlocking a user", func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, unlockSQL, uuidOrNull(user))
+		if unlocked = tag.RowsAffected() > 0; err != nil || !unlocked {
+			return err
 		}
-		unlocked = tag.RowsAffected() > 0
-		return nil
+		return audit(ctx, tx, identity.Event{Name: "user.unlocked", Subject: user})
 	})
 	return unlocked, err
 }

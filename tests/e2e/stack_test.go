@@ -79,8 +79,9 @@ func newStack(t testing.TB, database string, settings map[string]string) *stack 
 		"GATEWAY_POSTGRES_POOL_MIN":  "1",
 		"GATEWAY_POSTGRES_POOL_MAX":  "5",
 		"GATEWAY_LOG_LEVEL":          "DEBUG",
-		// The limit has a stack of its own.
+		// The limits have stacks of their own.
 		"GATEWAY_EDGE_LOGIN_RATE_LIMIT": "off",
+		"GATEWAY_LOGIN_THROTTLE":        "off",
 	}
 	for name, value := range settings {
 		s.settings[name] = value
