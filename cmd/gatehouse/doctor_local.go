@@ -74,7 +74,7 @@ func (r *findings) missing(src config.Source) {
 // keys tells what tokens are verified and signed with, by key id only.
 func (r *findings) keys(s *config.Settings) {
 	t := s.Tokens
-	if t.Secret.IsZero() && t.PublicKey == "" && t.PrivateKey.IsZero() {
+	if t.Secret.IsZero() && t.PublicKey == "" && t.PrivateKey.IsZero() && t.Keys.IsZero() && t.JWKSURL == nil {
 		r.add("token keys", markWarn, "none configured; 'gatehouse up' makes a demo secret, the services by themselves do not start")
 		return
 	}
@@ -89,10 +89,10 @@ func (r *findings) keys(s *config.Settings) {
 	}
 	key, signs := rules.Keys.Signer()
 	if !signs {
-		r.add("token keys", markWarn, "%s tokens of the profile %s can be verified, but not signed: login cannot run", t.Algorithm, t.Profile)
+		r.add("token keys", markWarn, "tokens of the profile %s can be verified, but not signed: login cannot run", t.Profile)
 		return
 	}
-	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s", t.Algorithm, t.Profile, key.ID())
+	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s; %d keys verify", key.Algorithm(), t.Profile, printable(key.ID()), len(rules.Keys.Keys()))
 }
 
 // programs tells where Envoy and PostgreSQL were looked for and found. Nothing is

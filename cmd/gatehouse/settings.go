@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
@@ -26,11 +27,17 @@ func (in *invocation) settings(need config.Need) (*config.Settings, error) {
 	return s, nil
 }
 
-// newVerifier fails where no keys are configured, or keys that do not fit.
+// newVerifier fails where no keys are configured, or keys that do not fit, or
+// where those of another issuer cannot be fetched.
 func newVerifier(s *config.Settings) (*token.Verifier, error) {
 	rules, err := wiring.TokenRules(s.Tokens)
 	if err != nil {
 		return nil, err
+	}
+	if s.Tokens.JWKSURL != nil {
+		if rules.Keys, err = fetchedKeys(context.Background(), s.Tokens); err != nil {
+			return nil, err
+		}
 	}
 	return token.NewVerifier(rules)
 }

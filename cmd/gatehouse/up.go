@@ -164,7 +164,7 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		if p.demo, err = openDemo(p.stateDir); err != nil {
 			return nil, err
 		}
-		if !s.IsSet("JWT_SECRET") && strings.HasPrefix(s.Tokens.Algorithm, "HS") {
+		if !s.IsSet("JWT_SECRET") && !s.IsSet("JWT_KEYS") && strings.HasPrefix(s.Tokens.Algorithm, "HS") {
 			p.amend["GATEWAY_JWT_SECRET"] = p.demo.TokenSecret
 		}
 	}
