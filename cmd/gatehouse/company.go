@@ -15,11 +15,13 @@ import (
 func newCompany(in *invocation) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "company",
-		Short: "Make, list, suspend and resume companies",
+		Short: "Make, list, suspend and resume companies, invite and remove people",
 	},
 		newCompanyCreate(in),
 		newCompanyList(in),
 		newCompanyMembers(in),
+		newCompanyInvite(in),
+		newCompanyRemove(in),
 		newCompanySetSuspended(in, true),
 		newCompanySetSuspended(in, false),
 	)

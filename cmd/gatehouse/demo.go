@@ -98,6 +98,7 @@ func (d *demo) seed(ctx context.Context, databaseURL string) error {
 }
 
 func (d *demo) create(ctx context.Context, store *postgres.Store, hasher *password.Hasher) error {
+	ctx = identity.WithOrigin(ctx, identity.Origin{Operator: operator()})
 	hash, err := hasher.Hash(ctx, d.Password)
 	if err != nil {
 		return err

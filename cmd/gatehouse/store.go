@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/user"
+	"strconv"
 
 	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/postgres"
 )
 
@@ -32,10 +36,19 @@ func (in *invocation) withStoreOf(ctx context.Context, s *config.Settings, work 
 	if err := store.Ping(ctx); err != nil {
 		return err
 	}
-	if err := work(ctx, store); err != nil {
+	if err := work(identity.WithOrigin(ctx, identity.Origin{Operator: operator()}), store); err != nil {
 		return unmigrated(ctx, s, err)
 	}
 	return nil
+}
+
+// operator is who runs this command, for the audit log: the name that the
+// operating system has for them, or their number where it has none.
+func operator() string {
+	if who, err := user.Current(); err == nil && who.Username != "" {
+		return who.Username
+	}
+	return "uid " + strconv.Itoa(os.Getuid())
 }
 
 // unmigrated adds to an error what is most often behind it: tables that are not

@@ -28,6 +28,7 @@ func newToken(in *invocation) *cobra.Command {
 	},
 		newTokenMint(in),
 		newTokenInspect(in),
+		newTokenRevoke(in),
 	)
 }
 

@@ -133,12 +133,8 @@ func newUserFrom(email, name, role, company string) (identity.User, error) {
 	if err := checkLine(name, nameLimit); err != nil {
 		return identity.User{}, misuse("--name: %w", err)
 	}
-	if err := checkLine(role, roleLimit); err != nil {
-		return identity.User{}, misuse("--role: %w", err)
-	}
-	// Routes name the roles that they ask for in a list with commas.
-	if role == "" || strings.ContainsAny(role, ", ") {
-		return identity.User{}, misuse("--role %q: must be one word without a comma", role)
+	if err := checkRole(role); err != nil {
+		return identity.User{}, err
 	}
 	u := identity.User{Email: email, FullName: name, Role: role, Active: true}
 	if company != "" {

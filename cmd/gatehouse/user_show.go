@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,9 @@ type userDetails struct {
 	Password         string           `json:"password"` // the scheme, never the hash
 	TokensValidAfter *string          `json:"tokens_valid_after"`
 	Companies        []membershipView `json:"companies"`
+	// Sessions are the live ones, Invitations the open ones.
+	Sessions    []sessionView    `json:"sessions"`
+	Invitations []invitationView `json:"invitations"`
 }
 
 type membershipView struct {
@@ -29,7 +33,7 @@ func newUserShow(in *invocation) *cobra.Command {
 	var out format
 	cmd := &cobra.Command{
 		Use:     "show EMAIL|ID",
-		Short:   "Show one user, with the companies it belongs to",
+		Short:   "Show one user, with its companies, logins and open invitations",
 		Example: "  gatehouse user show ada@example.com\n  gatehouse user show ada@example.com --output json",
 		Args:    takes("EMAIL|ID"),
 		RunE: in.runs(func(ctx context.Context, args []string) error {
@@ -74,6 +78,16 @@ func detailsOf(ctx context.Context, store *postgres.Store, name string) (userDet
 			Company: m.Company.String(), Role: m.Role, Current: m.Company == u.Company, Suspended: m.Suspended,
 		})
 	}
+	live, err := store.ListSessions(ctx, u.ID, false)
+	if err != nil {
+		return userDetails{}, err
+	}
+	d.Sessions = viewSessions(live)
+	open, err := store.ListInvitations(ctx, identity.InvitationFilter{User: u.ID})
+	if err != nil {
+		return userDetails{}, err
+	}
+	d.Invitations = viewInvitations(open)
 	return d, nil
 }
 
@@ -98,6 +112,12 @@ func writeDetails(in *invocation, d userDetails) error {
 			notes += ", suspended"
 		}
 		tab.row("member of", m.Company+" ("+notes+")")
+	}
+	for _, l := range d.Sessions {
+		tab.row("logged in", l.describe())
+	}
+	for _, i := range d.Invitations {
+		tab.row("invited to", fmt.Sprintf("%s (%s, until %s)", i.Company, i.Role, i.ExpiresAt))
 	}
 	return tab.writeTo(in.stdout)
 }

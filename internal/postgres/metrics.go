@@ -59,6 +59,8 @@ const (
 	queryDecline          query = "decline_invitations"
 	querySweepInvitations query = "sweep_invitations"
 	queryRemoveMember     query = "remove_member"
+	queryListSessions     query = "list_sessions"
+	queryEndSession       query = "end_session"
 )
 
 func queries() []query {
@@ -68,7 +70,7 @@ func queries() []query {
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
-		querySweepInvitations, queryRemoveMember}
+		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}
 }
 
 type metrics struct {

@@ -56,11 +56,11 @@ func (s *Store) CreateUser(ctx context.Context, account identity.Account) (ident
 			  RETURNING id, email, full_name, role, company_id, is_active, created_at, last_login),
 			recorded AS (
 			  INSERT INTO audit_log (event, outcome, operator, subject_user, company_id, ip, request_id)
-			  SELECT $8, 'success', $9, id, company_id, $10, $11 FROM u)
+			  SELECT 'user.created', 'success', $8, id, company_id, $9, $10 FROM u)
 			SELECT `+userColumns+` FROM u`,
 			uuidOrNull(account.ID), uuidOrNull(account.Company), account.Email, textOrNull(account.PasswordHash),
 			textOrNull(account.FullName), account.Role, account.Active,
-			creation(from), plainOrNull(from.Operator), addressOrNull(from.Address), plainOrNull(from.RequestID)))
+			plainOrNull(from.Operator), addressOrNull(from.Address), plainOrNull(from.RequestID)))
 		var refused *pgconn.PgError
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -73,15 +73,6 @@ func (s *Store) CreateUser(ctx context.Context, account identity.Account) (ident
 		return nil
 	})
 	return made, err
-}
-
-// creation is what the record calls the making of a user: an operator creates
-// one, everybody else registers.
-func creation(from identity.Origin) string {
-	if from.Operator != "" {
-		return "user.created"
-	}
-	return "user.registered"
 }
 
 // emailExists tells a taken address from another unique index of an adopted
