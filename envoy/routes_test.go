@@ -46,6 +46,7 @@ var (
 		{"/api/v1/users/logout", "POST", "login", "initial", "logout"},
 		{"/api/v1/users/me/password", "POST", "login", "initial", "password"},
 		{"/api/v1/users/me?x=y", "GET", "login", "initial", "me"},
+		{"/api/v1/auth/register", "POST", "login", "", ""},
 		{"/api/v1/auth/x", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
 		{"/api/v1/auth", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
 		{"/.well-known/jwks.json", "GET", "login", "", ""},
@@ -59,7 +60,6 @@ var (
 		"/api/v1/users/me/passwords",
 		"/.well-known/jwks.json/",
 		"/.well-known/openid-configuration",
-		"/api/v1/auth/register",
 		"/api/v1/users",
 		"/api/v1/users/login/",
 		"/api/v1/users/login/x",
@@ -186,7 +186,7 @@ func TestWithoutAnAuthServiceItsPathsAnswer501(t *testing.T) {
 		{"a path below it", "POST", "/api/v1/auth/x", 501, want},
 		{"the path itself", "GET", "/api/v1/auth", 501, want},
 		{"a method that would not exist", "TRACE", "/api/v1/auth/x", 405, detail("Method Not Allowed")},
-		{"registration does not exist either way", "POST", "/api/v1/auth/register", 404, detail("Not Found")},
+		{"registration is the login service's, and takes one method", "GET", "/api/v1/auth/register", 405, detail("Method Not Allowed")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := g.do(t, c.method, c.path, "Origin: http://localhost:3000")
