@@ -335,7 +335,7 @@ func TestTheLoginServiceByItself(t *testing.T) {
 		{"POST", "/api/v1/users/me/password", 401, "Not authenticated", ""},
 		{"DELETE", "/api/v1/users/logout", 405, "Method Not Allowed", "POST"},
 		{"POST", "/api/v1/auth/register", 404, "Not Found", ""},
-		{"GET", "/.well-known/jwks.json", 404, "Not Found", ""},
+		{"POST", "/.well-known/jwks.json", 405, "Method Not Allowed", "GET"},
 		{"GET", "/metrics", 404, "Not Found", ""},
 		{"GET", "/readyz", 404, "Not Found", ""},
 		{"GET", "/debug/pprof/", 404, "Not Found", ""},

@@ -126,7 +126,8 @@ func TestThePrefixTableLeadsWhereItSays(t *testing.T) {
 		"/envoy.service.auth.v3.Authorization/Check":  nowhere,
 		"/api/v1/users/logout/":                       nowhere,
 		"/api/v1/users/me/":                           nowhere,
-		"/.well-known/jwks.json":                      nowhere, // later
+		"/.well-known/jwks.json/":                     nowhere,
+		"/.well-known/openid-configuration":           nowhere,
 		"/api/v1/auth/register":                       nowhere, // later, and no case for the auth service
 		"/api/v1/users/me/ensure-company/anything":    nowhere,
 		"/api/v1/users/me/ensure-company%3fquery/ing": nowhere,
@@ -141,6 +142,7 @@ func TestRoutesOfTheLoginServiceTakeOneMethod(t *testing.T) {
 		"/api/v1/users/me/password":       "POST",
 		"/api/v1/users/logout":            "POST",
 		"/api/v1/users/me":                "GET",
+		"/.well-known/jwks.json":          "GET",
 		"/health":                         "GET",
 		"/":                               "GET",
 	} {

@@ -43,6 +43,13 @@ func startStack(t testing.TB, settings map[string]string) *stack {
 func startStackOn(t testing.TB, database string, settings map[string]string) *stack {
 	t.Helper()
 	s := newStack(t, database, settings)
+	s.run()
+	return s
+}
+
+// run prepares the database and starts the gate.
+func (s *stack) run() {
+	s.t.Helper()
 	s.command("migrate")
 	s.startAuthz()
 	s.startLogin()
@@ -51,7 +58,6 @@ func startStackOn(t testing.TB, database string, settings map[string]string) *st
 	eventually(s.t, "the gate answers from authz", func() error {
 		return s.postJSON("/api/v1/query/ask", nil, "{}").is(http.StatusUnauthorized)
 	})
-	return s
 }
 
 // newStack settles where everything is going to be and starts the upstreams
