@@ -181,7 +181,9 @@ func TestARedirectStaysOnItsHost(t *testing.T) {
 		t.Errorf("keys %q, the other host was asked %d times", kids(ring), elsewhere.asked.Load())
 	}
 	from := i.asked.Load()
-	i.says(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again"+r.URL.Path, http.StatusFound) })
+	i.says(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/again"+r.URL.Path, http.StatusFound)
+	})
 	eventually(t, "it follows no loop for ever", func() bool { return i.asked.Load() >= from+8 })
 	i.says(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(there) })
 	eventually(t, "it came back", func() bool { return said.lines("INFO", "fetched again") == 1 })

@@ -251,11 +251,11 @@ func (s *KeySet) Describe() []KeyOf {
 	list := make([]KeyOf, len(s.keys))
 	for i, k := range s.keys {
 		list[i] = KeyOf{
-			ID: k.id, Algorithm: k.Algorithm(), Type: k.public.Type, Origin: k.origin,
+			ID: k.id, Algorithm: k.Algorithm(), Type: "oct", Origin: k.origin,
 			Signs: s.signer.CanSign() && s.signer.id == k.id && s.signer.origin == k.origin,
 		}
-		if list[i].Type == "" {
-			list[i].Type = "oct"
+		if k.public != nil {
+			list[i].Type = k.public.Type
 		}
 	}
 	return list

@@ -173,10 +173,10 @@ func (s *KeySet) JWKS() []byte {
 		Keys []publicJWK `json:"keys"`
 	}{Keys: []publicJWK{}}
 	for _, k := range s.keys {
-		if k.origin == OriginFetched || k.public.Type == "" {
+		if k.origin == OriginFetched || k.public == nil {
 			continue
 		}
-		p := k.public
+		p := *k.public
 		p.ID, p.Algorithm, p.Use = k.id, k.algorithm.name, "sig"
 		published.Keys = append(published.Keys, p)
 	}

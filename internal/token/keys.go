@@ -20,8 +20,8 @@ type Key struct {
 	verify    func(signed string, signature []byte) error
 	sign      func(signed string) ([]byte, error) // nil: this key only verifies
 
-	public   publicJWK // zero: a shared secret
-	material string    // equal for one key under two names; no secret
+	public   *publicJWK // nil: a shared secret
+	material string     // equal for one key under two names; no secret
 	origin   Origin
 	counted  func() // a token was accepted; nil: nobody counts
 }

@@ -161,6 +161,6 @@ func verifying(public any, a algorithm) (Key, error) {
 		return Key{}, err
 	}
 	k := newKey(id, a, public)
-	k.public = published
+	k.public = &published
 	return k, nil
 }

@@ -7,6 +7,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -45,7 +46,7 @@ func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Log
 func TokenRules(t config.Tokens) (token.Rules, error) {
 	keys, err := sources(t).KeySet()
 	if err != nil {
-		return token.Rules{}, wrongKeys(err)
+		return token.Rules{}, wrongKeys(t, err)
 	}
 	return rules(t, keys), nil
 }
@@ -57,7 +58,7 @@ func KeyRing(t config.Tokens, o keyring.Options) (*keyring.Ring, token.Rules, er
 	o.Sources, o.File, o.URL, o.Proxy = sources(t), t.KeysFile, t.JWKSURL, http.ProxyFromEnvironment
 	ring, err := keyring.New(o)
 	if err != nil {
-		return nil, token.Rules{}, wrongKeys(err)
+		return nil, token.Rules{}, wrongKeys(t, err)
 	}
 	r := rules(t, ring.Keys())
 	if t.JWKSURL != nil {
@@ -66,7 +67,21 @@ func KeyRing(t config.Tokens, o keyring.Options) (*keyring.Ring, token.Rules, er
 	return ring, r, nil
 }
 
-func wrongKeys(err error) error { return fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err) }
+// wrongKeys names the setting, one line for each fault.
+func wrongKeys(t config.Tokens, err error) error {
+	if t.Keys.IsZero() {
+		return fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err)
+	}
+	faults, several := errors.AsType[token.KeyFaults](err)
+	if !several {
+		return fmt.Errorf("GATEWAY_JWT_KEYS: %w", err)
+	}
+	var lines []error
+	for _, f := range faults {
+		lines = append(lines, errors.New("GATEWAY_JWT_KEYS: "+f))
+	}
+	return errors.Join(lines...)
+}
 
 func sources(t config.Tokens) token.Sources {
 	return token.Sources{
