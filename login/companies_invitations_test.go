@@ -360,3 +360,22 @@ func TestTheBoundOnOpenInvitationsIsA409(t *testing.T) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
+
+// holds reports what of the log is not as it should be for somebody: the records
+// of what they did or had done through HTTP, in order.
+func (p *people) holds(name string, want ...string) {
+	p.t.Helper()
+	records, err := p.db.AuditLog(p.t.Context(), postgres.AuditFilter{User: p.ids[name], Limit: 100})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var got []string
+	for _, r := range records {
+		if r.RequestID != "" { // the rest was set up
+			got = append(got, r.Name)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		p.t.Errorf("%s: %s", name, diff)
+	}
+}
