@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -28,7 +29,10 @@ func clusters(t Table, s Settings) ([]*clusterv3.Cluster, error) {
 	out := []*clusterv3.Cluster{authz}
 	for _, name := range slices.Sorted(maps.Keys(t.Upstreams)) {
 		if target, ok := s.upstreamURL(name, t.Upstreams[name]); ok {
-			out = append(out, upstreamCluster(name, target, s))
+			if !target.tls && t.Upstreams[name].TLS != (TLS{}) {
+				return nil, fmt.Errorf("upstream %q: tls is for an https url", name)
+			}
+			out = append(out, upstreamCluster(name, t.Upstreams[name], target, s))
 		}
 	}
 	return append(out, &clusterv3.Cluster{
@@ -83,20 +87,14 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 	return c, nil
 }
 
-func upstreamCluster(name string, target upstreamURL, s Settings) *clusterv3.Cluster {
+func upstreamCluster(name string, u Upstream, target upstreamURL, s Settings) *clusterv3.Cluster {
 	c := discovered(name, target.address())
 	c.ConnectTimeout = span(s.ConnectTimeout)
-	if name == upstreamLogin {
-		// Our own service, with limits of its own: a small figure for the
-		// services behind the gate must not lock people out.
-		c.CircuitBreakers = breakers(1024, 1024, 1024)
-	} else {
-		// As many may wait for a connection as may have one. With one request
-		// to a connection, a bound on requests would only be a second figure.
-		n := s.MaxConnections
-		c.CircuitBreakers = breakers(n, n, 1<<20)
+	if u.ConnectTimeout > 0 {
+		c.ConnectTimeout = span(u.ConnectTimeout)
 	}
-	c.TypedExtensionProtocolOptions = protocol(&httpv3.HttpProtocolOptions{
+	c.CircuitBreakers = bounds(name, u, s)
+	options := &httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
@@ -105,14 +103,58 @@ func upstreamCluster(name string, target upstreamURL, s Settings) *clusterv3.Clu
 			},
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(upstreamIdle)},
-	})
+	}
+	if u.HTTP2 {
+		options.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+						InitialStreamWindowSize:     u32(bufferLimit),
+						InitialConnectionWindowSize: u32(1 << 20),
+					},
+				},
+			},
+		}
+	}
+	if len(u.Headers.Forward) > 0 {
+		options.HttpFilters = upstreamFilters(filter("gatehouse.forwarded-headers", onlyForwarded(u.Headers.Forward)))
+	}
+	c.TypedExtensionProtocolOptions = protocol(options)
 	if target.tls {
 		c.TransportSocket = &corev3.TransportSocket{
 			Name:       "envoy.transport_sockets.tls",
-			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(verifiedTLS(target, s.CAFile))},
+			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(verifiedTLS(target, u, s.CAFile))},
 		}
 	}
 	return c
+}
+
+// bounds of what is open to an upstream.
+func bounds(name string, u Upstream, s Settings) *clusterv3.CircuitBreakers {
+	n := s.MaxConnections
+	if name == upstreamLogin {
+		// Our own service, with limits of its own: a small figure for the
+		// services behind the gate must not lock people out.
+		n = 1024
+	}
+	if u.Connections.Max > 0 {
+		n = u.Connections.Max
+	}
+	waiting := n
+	if u.Connections.Waiting > 0 {
+		waiting = u.Connections.Waiting
+	}
+	switch {
+	case name == upstreamLogin:
+		return breakers(n, waiting, n)
+	case u.HTTP2:
+		// One connection carries many requests, which are what a service has to
+		// bear.
+		return breakers(n, waiting, n)
+	}
+	// As many may wait for a connection as may have one. With one request to a
+	// connection, a bound on requests would only be a second figure.
+	return breakers(n, waiting, 1<<20)
 }
 
 // discovered is a cluster whose members are the addresses of one name, looked
@@ -163,7 +205,13 @@ func protocol(o *httpv3.HttpProtocolOptions) map[string]*anypb.Any {
 // verifiedTLS checks the upstream's certificate against the CA bundle and its
 // names against the host of the URL. An unverified https is a plain http that
 // looks safe.
-func verifiedTLS(target upstreamURL, caFile string) *tlsv3.UpstreamTlsContext {
+func verifiedTLS(target upstreamURL, u Upstream, caFile string) *tlsv3.UpstreamTlsContext {
+	if u.TLS.CA != "" {
+		caFile = u.TLS.CA
+	}
+	if u.TLS.ServerName != "" {
+		target.host = u.TLS.ServerName
+	}
 	check := &tlsv3.CertificateValidationContext{
 		TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: caFile}},
 	}
@@ -177,8 +225,12 @@ func verifiedTLS(target upstreamURL, caFile string) *tlsv3.UpstreamTlsContext {
 		c.Sni = "" // RFC 6066 section 3: names only
 	}
 	check.MatchTypedSubjectAltNames = []*tlsv3.SubjectAltNameMatcher{san}
+	speaks := "http/1.1"
+	if u.HTTP2 {
+		speaks = "h2"
+	}
 	c.CommonTlsContext = &tlsv3.CommonTlsContext{
-		AlpnProtocols:         []string{"http/1.1"},
+		AlpnProtocols:         []string{speaks},
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: check},
 	}
 	return c

@@ -1,11 +1,13 @@
 package envoy
 
 import (
+	"slices"
 	"time"
 
 	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
@@ -28,6 +30,8 @@ const (
 	filterFault     = "envoy.filters.http.fault"
 	filterAuthz     = "envoy.filters.http.ext_authz"
 	filterRBAC      = "envoy.filters.http.rbac"
+	filterBuffer    = "envoy.filters.http.buffer"
+	filterBodyLimit = "gatehouse.body-limit" // a second fault filter, behind the buffer
 )
 
 // What authz says about a request travels as dynamic metadata in the namespace
@@ -47,26 +51,39 @@ const authzTimeout = 2 * time.Second
 // answer last, so each stands in front of everything whose answers it must
 // still touch: X-Process-Time before all, CORS before all that may refuse, the
 // rate limit before work is spent on the guess, fixed answers before a check
-// that they do not need, and the mark of authz right before the upstream.
-func httpFilters() []*managerv3.HttpFilter {
-	filter := func(name string, m proto.Message) *managerv3.HttpFilter {
-		return &managerv3.HttpFilter{Name: name, ConfigType: &managerv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
-	}
-	return []*managerv3.HttpFilter{
+// that they do not need, and the mark of authz right before the upstream. What
+// holds bodies comes after the check, so that no stranger fills the memory.
+func httpFilters(t Table) []*managerv3.HttpFilter {
+	chain := []*managerv3.HttpFilter{
 		filter("gatehouse.answers", answerMutations()),
 		filter(filterCORS, &corsv3.Cors{}),
 		filter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "edge"}),
 		filter(filterFault, &faultv3.HTTPFault{}),
 		filter(filterAuthz, authorization()),
 		filter(filterRBAC, markDemanded()),
-		filter("envoy.filters.http.router", &routerv3.Router{
-			SuppressEnvoyHeaders: true,
-			UpstreamHttpFilters: []*managerv3.HttpFilter{
-				filter("gatehouse.upstream-answers", upstreamAnswerMutations()),
-				filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}),
-			},
-		}),
 	}
+	if slices.ContainsFunc(t.Routes, func(r Route) bool { return r.MaxBody > 0 }) {
+		// Off but on the routes that turn it on; the limit here is never used.
+		buffer, limit := filter(filterBuffer, &bufferv3.Buffer{MaxRequestBytes: u32(1)}), filter(filterBodyLimit, &faultv3.HTTPFault{})
+		buffer.Disabled, limit.Disabled = true, true
+		chain = append(chain, buffer, limit)
+	}
+	return append(chain, filter("envoy.filters.http.router", &routerv3.Router{
+		SuppressEnvoyHeaders: true,
+		UpstreamHttpFilters:  upstreamFilters(),
+	}))
+}
+
+// upstreamFilters stand between the router and a service; a cluster that has
+// some of its own replaces them all.
+func upstreamFilters(more ...*managerv3.HttpFilter) []*managerv3.HttpFilter {
+	return append(append([]*managerv3.HttpFilter{
+		filter("gatehouse.upstream-answers", upstreamAnswerMutations()),
+	}, more...), filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}))
+}
+
+func filter(name string, m proto.Message) *managerv3.HttpFilter {
+	return &managerv3.HttpFilter{Name: name, ConfigType: &managerv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
 }
 
 // varyMissing yields Origin where the answer does not vary by it yet. CORS

@@ -83,7 +83,7 @@ func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, e
 
 		AccessLog:        accessLog(),
 		LocalReplyConfig: localReplies(),
-		HttpFilters:      httpFilters(),
+		HttpFilters:      httpFilters(t),
 		RouteSpecifier:   &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: routes},
 	}, nil
 }

@@ -29,6 +29,19 @@ var uuidRegexp = regexp.MustCompile("^" + uuidPattern + "$")
 // String is the path as the table writes it.
 func (m Match) String() string { return m.Path + m.Template + m.Prefix }
 
+// key is the field that is set, as the table names it.
+func (m Match) key() string {
+	switch {
+	case m.Path != "":
+		return "path"
+	case m.Template != "":
+		return "template"
+	case m.Prefix != "":
+		return "prefix"
+	}
+	return ""
+}
+
 // rank orders matches from the one that wins to the one that loses.
 func (m Match) rank() int {
 	switch {
@@ -132,6 +145,9 @@ func (m Match) validate() error {
 		literal = strings.ReplaceAll(path, "/"+uuidSegment, "/x")
 	}
 	if !plainPath.MatchString(literal) {
+		if m.Template == "" && strings.Contains(path, uuidSegment) {
+			return fmt.Errorf("%s %q: {uuid} belongs in a template", m.key(), path)
+		}
 		return fmt.Errorf("path %q: want / and then unescaped path characters", path)
 	}
 	segments := strings.Split(literal, "/")[1:]

@@ -10,7 +10,10 @@ import (
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 )
 
-const detailUnavailable = "Authorization is temporarily unavailable."
+const (
+	detailUnavailable = "Authorization is temporarily unavailable."
+	detailTooLarge    = "Request body too large."
+)
 
 // Where a route keeps the body of its fixed answer.
 const (
@@ -57,7 +60,7 @@ func localReplies() *managerv3.LocalReplyConfig {
 		{404, "Not Found"},
 		{405, "Method Not Allowed"},
 		{408, "Request timed out."},
-		{413, "Request body too large."},
+		{413, detailTooLarge},
 		{414, "URI Too Long"},
 		{426, "Upgrade Required"},
 		// By status: the flag RL is not set yet when mappers run.

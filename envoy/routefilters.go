@@ -31,8 +31,12 @@ func guard(r Route, s Settings) map[string]*anypb.Any {
 		}
 		out[filterAuthz] = pack(checked(extensions))
 	}
-	if r.RateLimit && !s.LoginRate.off() {
-		out[filterRateLimit] = pack(perClient(r.Name, s.LoginRate))
+	rate := r.Rate
+	if r.RateLimit {
+		rate = s.LoginRate
+	}
+	if !rate.off() {
+		out[filterRateLimit] = pack(perClient(r.Name, rate))
 	}
 	return out
 }

@@ -2,12 +2,15 @@ package envoy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
@@ -147,24 +150,25 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 			// In the router, after authz has read it.
 			route.RequestHeadersToRemove = []string{"authorization"}
 		}
+		route.RequestHeadersToRemove = append(route.RequestHeadersToRemove, upstream.Headers.Drop...)
 		return route, action
 	}
 
-	route, action := build(r.Name, match())
 	eff := t.timeouts(r, s)
-	if eff.Total > 0 {
-		action.Timeout = span(eff.Total)
-		// Total counts from the end of the request; a client that never ends
-		// it must not hold the exchange for longer than the stream may idle.
-		action.IdleTimeout = span(eff.Total + eff.Total/3)
+	exchange := func(m *routev3.RouteMatch) *routev3.Route {
+		route, action := build(r.Name, m)
+		if eff.Total > 0 {
+			action.Timeout = span(eff.Total)
+			// Total counts from the end of the request; a client that never ends
+			// it must not hold the exchange for longer than the stream may idle.
+			action.IdleTimeout = span(eff.Total + eff.Total/3)
+		}
+		action.RetryPolicy = retries(upstream, eff)
+		return route
 	}
-	if eff.Idle > 0 {
-		// No retry_on, so nothing is retried and nothing buffered for it; the
-		// policy is where Envoy keeps the time-out that counts bytes.
-		action.RetryPolicy = &routev3.RetryPolicy{PerTryIdleTimeout: span(eff.Idle)}
-	}
+	routes := bounded(r, match, exchange)
 	if !r.WebSocket {
-		return []*routev3.Route{route}, nil
+		return routes, nil
 	}
 
 	// Upgrades have a route of their own, so that GET alone is offered one
@@ -181,7 +185,72 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 	}
 	socket, action := build(r.Name+"-websocket", m)
 	action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket", Enabled: yes()}}
-	return []*routev3.Route{socket, route}, nil
+	return append([]*routev3.Route{socket}, routes...), nil
+}
+
+// retries says what is tried again: requests of methods that may be, and only
+// where no byte of them has reached the service, so that nothing is done twice.
+func retries(u Upstream, eff Timeouts) *routev3.RetryPolicy {
+	if u.Retries == 0 && eff.Idle == 0 {
+		return nil
+	}
+	// Without retry_on nothing is retried and nothing buffered for it; the policy
+	// is also where Envoy keeps the time-out that counts bytes.
+	policy := &routev3.RetryPolicy{}
+	if eff.Idle > 0 {
+		policy.PerTryIdleTimeout = span(eff.Idle)
+	}
+	if u.Retries > 0 {
+		policy.RetryOn = "connect-failure,refused-stream,reset-before-request"
+		policy.NumRetries = u32(u.Retries)
+		policy.RetriableRequestHeaders = []*routev3.HeaderMatcher{
+			header(":method", oneOf([]string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})),
+		}
+	}
+	return policy
+}
+
+// leastHeld is the least that the buffer is allowed to hold. What has come in
+// while authz was asked may be as much as bufferLimit and a read; with a smaller
+// allowance Envoy finds itself above the mark already, reads no more, and never
+// answers.
+const leastHeld = 4 * bufferLimit
+
+// bounded renders a route with its limit on bodies. Envoy can only count a body
+// that it holds, so one whose length is announced is judged by its header and
+// streams, and only one of unknown length is held, up to the limit. The buffer
+// does not look at the last piece of a body; it writes down the length, though,
+// which is judged once more behind it.
+func bounded(r Route, match func() *routev3.RouteMatch, exchange func(*routev3.RouteMatch) *routev3.Route) []*routev3.Route {
+	if r.MaxBody == 0 {
+		return []*routev3.Route{exchange(match())}
+	}
+	const length = "content-length"
+	tooLarge := Answer{Status: 413, Detail: detailTooLarge}
+	over := &routev3.HeaderMatcher{
+		Name: length,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_RangeMatch{RangeMatch: &typev3.Int64Range{
+			Start: int64(r.MaxBody) + 1, End: math.MaxInt64,
+		}},
+	}
+	large, announced := match(), match()
+	large.Headers = append(large.Headers, over)
+	announced.Headers = append(announced.Headers, &routev3.HeaderMatcher{
+		Name: length, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+	})
+	held := exchange(match())
+	held.Metadata = answerOf(tooLarge)
+	held.TypedPerFilterConfig[filterBuffer] = pack(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Buffer{
+		Buffer: &bufferv3.Buffer{MaxRequestBytes: u32(max(r.MaxBody, leastHeld))},
+	}})
+	refusal := abort(tooLarge)
+	refusal.Headers = []*routev3.HeaderMatcher{over}
+	held.TypedPerFilterConfig[filterBodyLimit] = pack(refusal)
+	return []*routev3.Route{
+		fixed(r.Name+"-too-large", large, tooLarge),
+		exchange(announced),
+		held,
+	}
 }
 
 // foreignPreflight catches what the CORS filter leaves: the preflights of
@@ -215,12 +284,16 @@ func fixed(name string, match *routev3.RouteMatch, a Answer) *routev3.Route {
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterNowhere},
 		}},
 		TypedPerFilterConfig: map[string]*anypb.Any{filterFault: pack(abort(a))},
-		// The words of the answer, which localReplies looks up; the fault filter
-		// has some of its own before Envoy 1.40.
-		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			answerNamespace: {Fields: map[string]*structpb.Value{answerBody: structpb.NewStringValue(detailBody(a.Detail))}},
-		}},
+		Metadata:             answerOf(a),
 	}
+}
+
+// answerOf is the words of an answer, which localReplies looks up; the fault
+// filter has some of its own before Envoy 1.40.
+func answerOf(a Answer) *corev3.Metadata {
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		answerNamespace: {Fields: map[string]*structpb.Value{answerBody: structpb.NewStringValue(detailBody(a.Detail))}},
+	}}
 }
 
 // envoy is the path part of a route match.

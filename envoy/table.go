@@ -48,6 +48,7 @@ func (m *Mode) UnmarshalText(text []byte) error {
 type Table struct {
 	Upstreams map[string]Upstream
 	Routes    []Route
+	at        lines
 }
 
 // Upstream is one service behind the gate.
@@ -58,10 +59,54 @@ type Upstream struct {
 	URL string
 	// Authorization says whether the client's Authorization header is passed on.
 	Authorization bool
-	Timeouts      Timeouts
+	// Headers says which others of the client's are passed on.
+	Headers Headers
+	// HTTP2 speaks HTTP/2 to the service: with prior knowledge over http, by ALPN
+	// over https.
+	HTTP2 bool
+	// TLS is for a service at an https URL.
+	TLS      TLS
+	Timeouts Timeouts
+	// ConnectTimeout bounds the connect; zero: Settings.ConnectTimeout.
+	ConnectTimeout time.Duration
+	Connections    Connections
+	// Retries is how often a request is tried again that no connection could be
+	// had for, 0 to 3. Only GET, HEAD, PUT, DELETE and OPTIONS are, and only
+	// while the service has not seen a byte of them.
+	Retries uint32
 	// Unset is what the routes to this upstream answer when Settings name no URL
 	// for it; nil: the URL is required.
 	Unset *Answer
+	at    lines
+}
+
+// Headers of a request on their way to an upstream. One of the two at most: with
+// neither, all pass that the gate does not take away from everybody.
+type Headers struct {
+	// Forward names those that pass, beside those that the gate itself sets and
+	// that HTTP needs.
+	Forward []string
+	// Drop names those that do not pass.
+	Drop []string
+}
+
+// TLS is how the certificate of an https upstream is judged. It always is.
+type TLS struct {
+	// CA is a file of PEM certificates on the machine of Envoy, an absolute path;
+	// empty: Settings.CAFile.
+	CA string
+	// ServerName is asked for and must be in the certificate; empty: the host of
+	// the URL.
+	ServerName string
+}
+
+// Connections bounds what is open to an upstream, per Envoy.
+type Connections struct {
+	// Max is of connections, with HTTP/2 of requests; zero:
+	// Settings.MaxConnections.
+	Max uint32
+	// Waiting is of requests that wait for a connection; zero: as many as Max.
+	Waiting uint32
 }
 
 // Timeouts of an exchange with an upstream. The zero value stands for
@@ -98,12 +143,24 @@ type Route struct {
 	Timeouts Timeouts // a field that is zero is inherited from the upstream
 	// RateLimit puts the route under Settings.LoginRate.
 	RateLimit bool
+	// Rate is a limit of the route's own, per client address; zero: none.
+	Rate Rate
+	// MaxBody bounds the request's body, in bytes; zero: not at all.
+	MaxBody uint32
 	// WebSocket lets GET requests of this route be upgraded.
 	WebSocket bool
+	// Opens names the guarded routes of which this route, of mode none, takes a
+	// part away. Without it such a route is a fault of the table.
+	Opens []string
 	// Answer is given instead of going to an upstream, whatever the method.
 	// Methods, mode and the rest do not apply then.
 	Answer *Answer
+	at     lines
 }
+
+// maxBodyLimit is the largest MaxBody: a body whose length nobody announced is
+// held in memory until it ends.
+const maxBodyLimit = 1 << 30
 
 // timeouts of a route: its own, else its upstream's, else the settings'.
 func (t Table) timeouts(r Route, s Settings) Timeouts {

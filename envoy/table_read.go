@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v4"
 )
 
 // The tables that ship, one file each: prefix (whole services behind one prefix
@@ -18,11 +20,19 @@ import (
 //go:embed routes/*.yaml
 var shipped embed.FS
 
+//go:embed routes/schema.json
+var schema []byte
+
+// Schema is a JSON Schema of route tables, for editors. It is not the judge: it
+// cannot see what two routes have to do with each other.
+func Schema() []byte { return slices.Clone(schema) }
+
 // ShippedTables are the names that LoadTable knows without a file.
 func ShippedTables() []string { return []string{"prefix", "explicit"} }
 
 // LoadTable reads a table that ships, by name, or an operator's own, by path.
-// The table is validated.
+// The table is validated; what is wrong with it comes as Faults, each with its
+// line.
 func LoadTable(nameOrFile string) (Table, error) {
 	for _, name := range ShippedTables() {
 		if nameOrFile == name {
@@ -46,113 +56,204 @@ func LoadTable(nameOrFile string) (Table, error) {
 func namedTable(name string, data []byte) (Table, error) {
 	t, err := ParseTable(data)
 	if err != nil {
-		return Table{}, fmt.Errorf("route table %q: %w", name, err)
+		return Table{}, inFile(name, err)
 	}
 	return t, nil
 }
 
 // ParseTable reads a table from YAML and validates it. Unknown keys, keys given
 // twice and keys in another letter case are errors, and so is a route without a
-// mode: what an operator did not write down is not guessed.
+// mode: what an operator did not write down is not guessed. What is wrong with
+// the table comes all at once, as Faults with their lines.
 func ParseTable(data []byte) (Table, error) {
-	text, err := yaml.YAMLToJSONStrict(data)
+	root, err := document(data)
 	if err != nil {
-		return Table{}, fmt.Errorf("reading YAML: %w", err)
+		if faults, ok := errors.AsType[Faults](err); ok {
+			return Table{}, faults
+		}
+		return Table{}, Faults{{Text: err.Error()}}
 	}
-	// json/v2, because the older decoder takes "Mode" for "mode": two spellings
-	// of one key, of which a reader of the file sees only the first.
-	var file tableFile
-	if err := json.Unmarshal(text, &file, json.RejectUnknownMembers(true)); err != nil {
-		return Table{}, fmt.Errorf("reading fields: %w", err)
+	if root == nil {
+		return Table{}, Faults{{Text: "no routes"}}
 	}
-	t, err := file.table()
-	return t, errors.Join(err, t.Validate())
+	y := &yamlReader{}
+	t := y.table(root)
+	faults := append(y.faults, t.faults()...)
+	return t, faults.err()
 }
 
-// The file form of a table. It differs from Table where the file must be told
-// apart from a zero value.
-type (
-	tableFile struct {
-		Upstreams map[string]upstreamFile `json:"upstreams"`
-		Routes    []routeFile             `json:"routes"`
-	}
-	upstreamFile struct {
-		URL           string       `json:"url"`
-		Authorization bool         `json:"authorization"`
-		Timeouts      timeoutsFile `json:"timeouts"`
-		Unset         *answerFile  `json:"unset"`
-	}
-	timeoutsFile struct {
-		Idle  duration `json:"idle"`
-		Total duration `json:"total"`
-	}
-	answerFile struct {
-		Status uint32 `json:"status"`
-		Detail string `json:"detail"`
-	}
-	routeFile struct {
-		Name      string       `json:"name"`
-		Path      string       `json:"path"`
-		Template  string       `json:"template"`
-		Prefix    string       `json:"prefix"`
-		Methods   []string     `json:"methods"`
-		Mode      *Mode        `json:"mode"`
-		Roles     []string     `json:"roles"`
-		Upstream  string       `json:"upstream"`
-		Timeouts  timeoutsFile `json:"timeouts"`
-		RateLimit bool         `json:"rate_limit"`
-		WebSocket bool         `json:"websocket"`
-		Answer    *answerFile  `json:"answer"`
-	}
-)
-
-// duration is written as Go writes it: 15s, 1m30s.
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil || parsed <= 0 {
-		return fmt.Errorf("duration %q: want a positive one such as 15s", text)
-	}
-	*d = duration(parsed)
-	return nil
-}
-
-func (f tableFile) table() (Table, error) {
+func (y *yamlReader) table(n *yaml.Node) Table {
 	t := Table{Upstreams: map[string]Upstream{}}
-	for name, u := range f.Upstreams {
-		t.Upstreams[name] = Upstream{
-			URL: u.URL, Authorization: u.Authorization, Timeouts: u.Timeouts.timeouts(), Unset: u.Unset.answer(),
-		}
-	}
-	var faults []error
-	for _, r := range f.Routes {
-		route := Route{
-			Name:    r.Name,
-			Match:   Match{Path: r.Path, Template: r.Template, Prefix: r.Prefix},
-			Methods: r.Methods, Roles: r.Roles, Upstream: r.Upstream, Timeouts: r.Timeouts.timeouts(),
-			RateLimit: r.RateLimit, WebSocket: r.WebSocket, Answer: r.Answer.answer(),
-		}
-		switch {
-		case r.Mode == nil && r.Answer == nil:
-			faults = append(faults, fmt.Errorf("route %q: mode is missing", r.Name))
-		case r.Mode != nil && r.Answer != nil:
-			faults = append(faults, fmt.Errorf("route %q: a route with an answer has no mode", r.Name))
-		case r.Mode != nil:
-			route.Mode = *r.Mode
-		}
-		t.Routes = append(t.Routes, route)
-	}
-	return t, errors.Join(faults...)
+	t.at = y.object(n, "", map[string]func(*yaml.Node){
+		"upstreams": func(n *yaml.Node) {
+			// Their names are the operator's, so every key is one.
+			if n.Kind != yaml.MappingNode {
+				y.fault(n, "", "upstreams: want a mapping of names, not %s", shown(n))
+				return
+			}
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				name := n.Content[i]
+				if first, twice := t.Upstreams[name.Value]; twice {
+					y.fault(name, fmt.Sprintf("upstream %q", name.Value), "the name is used twice, first in line %d", first.at.self)
+					continue
+				}
+				t.Upstreams[name.Value] = y.upstream(name, itself(n.Content[i+1]))
+			}
+		},
+		"routes": func(n *yaml.Node) {
+			y.list(n, "", "routes", func(item *yaml.Node) {
+				t.Routes = append(t.Routes, y.route(item, len(t.Routes)+1))
+			})
+		},
+	})
+	return t
 }
 
-func (f timeoutsFile) timeouts() Timeouts {
-	return Timeouts{Idle: time.Duration(f.Idle), Total: time.Duration(f.Total)}
+func (y *yamlReader) upstream(name, n *yaml.Node) Upstream {
+	var u Upstream
+	in := fmt.Sprintf("upstream %q", name.Value)
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" { // "ingest:" and nothing behind it
+		u.at = lines{self: name.Line}
+		return u
+	}
+	u.at = y.object(n, in, map[string]func(*yaml.Node){
+		"url":           y.text(in, "url", &u.URL),
+		"authorization": y.boolean(in, "authorization", &u.Authorization),
+		"headers": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"forward": y.texts(in, "headers.forward", &u.Headers.Forward),
+				"drop":    y.texts(in, "headers.drop", &u.Headers.Drop),
+			})
+		},
+		"http2": y.boolean(in, "http2", &u.HTTP2),
+		"tls": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"ca":          y.text(in, "tls.ca", &u.TLS.CA),
+				"server_name": y.text(in, "tls.server_name", &u.TLS.ServerName),
+			})
+		},
+		"timeouts": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"idle":    y.duration(in, "timeouts.idle", &u.Timeouts.Idle),
+				"total":   y.duration(in, "timeouts.total", &u.Timeouts.Total),
+				"connect": y.duration(in, "timeouts.connect", &u.ConnectTimeout),
+			})
+		},
+		"connections": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"max":     y.number(in, "connections.max", &u.Connections.Max),
+				"waiting": y.number(in, "connections.waiting", &u.Connections.Waiting),
+			})
+		},
+		"retries": y.number(in, "retries", &u.Retries),
+		"unset":   y.answer(in, "unset", &u.Unset),
+	})
+	u.at.self = name.Line
+	return u
 }
 
-func (f *answerFile) answer() *Answer {
-	if f == nil {
-		return nil
+func (y *yamlReader) route(n *yaml.Node, count int) Route {
+	var r Route
+	in := fmt.Sprintf("route #%d", count)
+	// The name first, so that faults can say it.
+	if n.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if value := itself(n.Content[i+1]); n.Content[i].Value == "name" && value.Kind == yaml.ScalarNode && value.Value != "" {
+				in = fmt.Sprintf("route %q", value.Value)
+			}
+		}
 	}
-	return &Answer{Status: f.Status, Detail: f.Detail}
+	moded := false
+	r.at = y.object(n, in, map[string]func(*yaml.Node){
+		"name":     y.text(in, "name", &r.Name),
+		"path":     y.text(in, "path", &r.Match.Path),
+		"template": y.text(in, "template", &r.Match.Template),
+		"prefix":   y.text(in, "prefix", &r.Match.Prefix),
+		"methods":  y.texts(in, "methods", &r.Methods),
+		"mode": func(n *yaml.Node) {
+			moded = true
+			text, ok := y.scalar(n, in, "mode", "!!str", "strict, initial or none")
+			if !ok {
+				return
+			}
+			if err := r.Mode.UnmarshalText([]byte(text)); err != nil {
+				y.fault(n, in, "%v", err)
+			}
+		},
+		"roles":    y.texts(in, "roles", &r.Roles),
+		"upstream": y.text(in, "upstream", &r.Upstream),
+		"timeouts": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"idle":  y.duration(in, "timeouts.idle", &r.Timeouts.Idle),
+				"total": y.duration(in, "timeouts.total", &r.Timeouts.Total),
+			})
+		},
+		"rate_limit": y.rateLimit(in, &r),
+		"max_body":   y.size(in, "max_body", &r.MaxBody),
+		"websocket":  y.boolean(in, "websocket", &r.WebSocket),
+		"opens":      y.texts(in, "opens", &r.Opens),
+		"answer":     y.answer(in, "answer", &r.Answer),
+	})
+	_, answers := r.at.keys["answer"]
+	switch {
+	case n.Kind != yaml.MappingNode:
+	case !moded && !answers:
+		y.fault(n, in, "mode is missing: want strict, initial or none")
+	case moded && answers:
+		y.faults = append(y.faults, Fault{Line: r.at.of("mode"), In: in, Text: "a route with an answer has no mode"})
+	}
+	return r
+}
+
+func (y *yamlReader) answer(in, key string, to **Answer) func(*yaml.Node) {
+	return func(n *yaml.Node) {
+		a := &Answer{}
+		y.object(n, in, map[string]func(*yaml.Node){
+			"status": y.number(in, key+".status", &a.Status),
+			"detail": y.text(in, key+".detail", &a.Detail),
+		})
+		*to = a
+	}
+}
+
+// rateText is how the settings write a rate too.
+var rateText = regexp.MustCompile(`^([0-9]{1,7})/([smh])(?: burst ([0-9]{1,7}))?$`)
+
+// rateLimit is true for the limit of the settings, or a rate of the route's own.
+func (y *yamlReader) rateLimit(in string, r *Route) func(*yaml.Node) {
+	return func(n *yaml.Node) {
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!bool" {
+			y.boolean(in, "rate_limit", &r.RateLimit)(n)
+			return
+		}
+		rate, ok := parseRate(n.Value)
+		if n.Kind != yaml.ScalarNode || !ok {
+			y.fault(n, in, "rate_limit: want true, or a rate such as 10/s burst 30 (s, m or h; a burst not below the rate), not %s", shown(n))
+			return
+		}
+		r.Rate = rate
+	}
+}
+
+func parseRate(text string) (Rate, bool) {
+	m := rateText.FindStringSubmatch(text)
+	if m == nil {
+		return Rate{}, false
+	}
+	number := func(digits string) uint32 {
+		n, _ := strconv.ParseUint(digits, 10, 32) // at most seven digits
+		return uint32(n)
+	}
+	rate := Rate{Requests: number(m[1]), Per: time.Second}
+	switch m[2] {
+	case "m":
+		rate.Per = time.Minute
+	case "h":
+		rate.Per = time.Hour
+	}
+	rate.Burst = rate.Requests
+	if m[3] != "" {
+		rate.Burst = number(m[3])
+	}
+	return rate, rate.Requests > 0 && rate.Burst >= rate.Requests
 }

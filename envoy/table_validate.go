@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,60 +40,127 @@ var (
 	nameRegexp = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 	// A role travels in a comma-separated list.
 	roleRegexp = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
+	// Lower case, as HTTP/2 has them and as Envoy compares them.
+	headerRegexp = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 )
 
-// Validate reports every fault of the table at once.
-func (t Table) Validate() error {
-	var faults []error
+// ownRoutes are the names that the renderer gives to answers of its own.
+//
+//nolint:gochecknoglobals // a constant table
+var ownRoutes = []string{"connect", "dot-segment", "not-found", "preflight"}
+
+// maxRetries keeps a service that is down from being asked many times for one
+// request.
+const maxRetries = 3
+
+// Validate reports every fault of the table at once, as Faults.
+func (t Table) Validate() error { return t.faults().err() }
+
+func (t Table) faults() Faults {
+	var faults Faults
+	used := map[string]bool{}
+	for _, r := range t.Routes {
+		used[r.Upstream] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(t.Upstreams)) {
-		if err := t.Upstreams[name].validate(name); err != nil {
-			faults = append(faults, fmt.Errorf("upstream %q: %w", name, err))
-		}
+		faults = append(faults, t.Upstreams[name].judged(name, used[name])...)
 	}
 	if len(t.Routes) == 0 {
-		faults = append(faults, errors.New("no routes"))
+		faults = append(faults, Fault{Line: t.at.of("routes"), Text: "no routes"})
 	}
-	seen := map[string]bool{}
+	seen := map[string]Route{}
 	for i, r := range t.Routes {
-		label := r.Name
-		if label == "" {
-			label = fmt.Sprintf("#%d", i+1)
+		j := &judge{in: fmt.Sprintf("route %q", r.Name), at: r.at}
+		if r.Name == "" {
+			j.in = fmt.Sprintf("route #%d", i+1)
 		}
-		if err := t.validateRoute(r); err != nil {
-			faults = append(faults, fmt.Errorf("route %q: %w", label, err))
+		t.judgeRoute(j, r)
+		if first, twice := seen[r.Name]; twice {
+			j.fault("name", "the name is used twice%s", sayLine(", first in line ", first))
+		} else {
+			seen[r.Name] = r
 		}
-		if seen[r.Name] {
-			faults = append(faults, fmt.Errorf("route %q: the name is used twice", label))
-		}
-		seen[r.Name] = true
+		faults = append(faults, j.faults...)
 	}
-	faults = append(faults, t.conflicts()...)
-	return errors.Join(faults...)
+	return append(faults, t.conflicts()...)
 }
 
-func (u Upstream) validate(name string) error {
-	var faults []error
+func (u Upstream) judged(name string, used bool) Faults {
+	j := &judge{in: fmt.Sprintf("upstream %q", name), at: u.at}
 	if !nameRegexp.MatchString(name) || name == clusterAuthz || name == clusterNowhere {
-		faults = append(faults, errors.New("the name must be lower-case letters, digits and hyphens, and neither authz nor nowhere"))
+		j.fault("", "the name must be lower-case letters, digits and hyphens, and neither authz nor nowhere")
 	}
 	switch {
 	case placedBySettings(name) && u.URL != "":
-		faults = append(faults, errors.New("its url is a setting and cannot be given in the table"))
+		j.fault("url", "its url is a setting and cannot be given in the table")
 	case !placedBySettings(name) && u.URL == "":
-		faults = append(faults, errors.New("url is missing"))
+		j.fault("", "url is missing")
 	case u.URL != "":
-		if _, err := parseUpstreamURL(u.URL); err != nil {
-			faults = append(faults, err)
+		target, err := parseUpstreamURL(u.URL)
+		j.check("url", err)
+		if err == nil && !target.tls && u.TLS != (TLS{}) {
+			j.fault("tls", "tls is for an https url")
 		}
+	}
+	// The four of the settings are in most tables by habit.
+	if !used && !placedBySettings(name) {
+		j.fault("", "no route leads to it")
 	}
 	if u.Unset != nil {
 		if name != upstreamAuth {
-			faults = append(faults, errors.New("unset applies to auth alone, the one service that may be absent"))
+			j.fault("unset", "unset applies to auth alone, the one service that may be absent")
 		}
-		faults = append(faults, u.Unset.validate())
+		j.check("unset", u.Unset.validate())
 	}
-	faults = append(faults, u.Timeouts.validate())
-	return errors.Join(faults...)
+	j.check("timeouts", u.Timeouts.validate())
+	if u.ConnectTimeout < 0 {
+		j.fault("timeouts", "a time-out must not be negative")
+	}
+	if u.Retries > maxRetries {
+		j.fault("retries", "retries %d: want 0 to %d", u.Retries, maxRetries)
+	}
+	const most = 1_000_000
+	if u.Connections.Max > most || u.Connections.Waiting > most {
+		j.fault("connections", "connections: want at most %d", most)
+	}
+	if ca := u.TLS.CA; ca != "" && (!path.IsAbs(ca) || path.Clean(ca) != ca) {
+		j.fault("tls", "tls.ca %q: want an absolute path, on the machine of Envoy", ca)
+	}
+	if s := u.TLS.ServerName; s != "" && !serverName.MatchString(s) {
+		j.fault("tls", "tls.server_name %q: want a host name", s)
+	}
+	u.Headers.judge(j)
+	return j.faults
+}
+
+var serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+
+// maxHeaderNames bounds the expression that Envoy is given for Headers.Forward.
+const maxHeaderNames = 32
+
+func (h Headers) judge(j *judge) {
+	if len(h.Forward) > 0 && len(h.Drop) > 0 {
+		j.fault("headers", "headers: want forward or drop, not both")
+	}
+	for key, names := range map[string][]string{"forward": h.Forward, "drop": h.Drop} {
+		if len(names) > maxHeaderNames {
+			j.fault("headers", "headers.%s: want at most %d names", key, maxHeaderNames)
+		}
+		for i, name := range names {
+			switch {
+			case !headerRegexp.MatchString(name):
+				j.fault("headers", "headers.%s %q: want a name in lower-case letters, digits and hyphens", key, name)
+			case name == "authorization":
+				j.fault("headers", "headers.%s: authorization has a key of its own", key)
+			case slices.Contains(keptHeaders, name) || strings.HasPrefix(name, "x-envoy-"):
+				j.fault("headers", "headers.%s %q: the gate sets it itself", key, name)
+			case slices.Contains(untrustedHeaders, name):
+				j.fault("headers", "headers.%s %q: the gate takes it away from every request", key, name)
+			case slices.Contains(names[:i], name):
+				j.fault("headers", "headers.%s %q is listed twice", key, name)
+			}
+		}
+	}
 }
 
 func (t Timeouts) validate() error {
@@ -112,85 +180,123 @@ func (a Answer) validate() error {
 	return nil
 }
 
-func (t Table) validateRoute(r Route) error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-
+func (t Table) judgeRoute(j *judge, r Route) {
 	if !nameRegexp.MatchString(r.Name) {
-		fault("the name must be lower-case letters, digits and hyphens, at most 63")
+		j.fault("name", "the name must be lower-case letters, digits and hyphens, at most 63")
 	}
-	if err := r.Match.validate(); err != nil {
-		faults = append(faults, err)
+	if slices.Contains(ownRoutes, r.Name) {
+		j.fault("name", "the name is one that the gate uses itself: %s", strings.Join(ownRoutes, ", "))
 	}
+	j.check(r.Match.key(), r.Match.validate())
 	if r.Answer != nil {
-		if err := r.Answer.validate(); err != nil {
-			faults = append(faults, err)
+		j.check("answer", r.Answer.validate())
+		if r.Upstream != "" || len(r.Methods) > 0 || len(r.Roles) > 0 || r.RateLimit || !r.Rate.off() || r.WebSocket ||
+			r.Mode != Strict || r.Timeouts != (Timeouts{}) || r.MaxBody != 0 || len(r.Opens) > 0 {
+			j.fault("answer", "a route with an answer takes nothing else")
 		}
-		if r.Upstream != "" || len(r.Methods) > 0 || len(r.Roles) > 0 || r.RateLimit || r.WebSocket ||
-			r.Mode != Strict || r.Timeouts != (Timeouts{}) {
-			fault("a route with an answer takes nothing else")
-		}
-		return errors.Join(faults...)
+		return
 	}
 
-	if _, ok := t.Upstreams[r.Upstream]; !ok {
-		fault("upstream %q is not in the table", r.Upstream)
+	upstream, ok := t.Upstreams[r.Upstream]
+	switch {
+	case !ok:
+		j.fault("upstream", "upstream %q is not in the table", r.Upstream)
+	case upstream.HTTP2 && r.WebSocket:
+		j.fault("websocket", "a websocket needs HTTP/1.1, and upstream %q is http2", r.Upstream)
 	}
 	if len(r.Methods) == 0 {
-		fault("methods are missing")
+		j.fault("methods", "methods are missing")
 	}
 	for i, m := range r.Methods {
 		if !slices.Contains(tableMethods, m) {
-			fault("method %q: want one of %s", m, strings.Join(tableMethods, " "))
+			j.fault("methods", "method %q: want one of %s", m, strings.Join(tableMethods, " "))
 		}
 		if slices.Contains(r.Methods[:i], m) {
-			fault("method %s is listed twice", m)
+			j.fault("methods", "method %s is listed twice", m)
 		}
 	}
 	if r.Mode > None {
-		fault("the mode is none of strict, initial and none")
+		j.fault("mode", "the mode is none of strict, initial and none")
 	}
-	for _, role := range r.Roles {
+	for i, role := range r.Roles {
 		if !roleRegexp.MatchString(role) {
-			fault("role %q: want letters, digits and _ . : -", role)
+			j.fault("roles", "role %q: want letters, digits and _ . : -", role)
+		}
+		if slices.Contains(r.Roles[:i], role) {
+			j.fault("roles", "role %q is listed twice", role)
 		}
 	}
+	if _, given := r.at.keys["roles"]; given && len(r.Roles) == 0 {
+		// Is it nobody, or everybody? Whoever wrote it meant one of them.
+		j.fault("roles", "roles are empty: leave the key out where none is needed")
+	}
 	if len(r.Roles) > 0 && r.Mode == None {
-		fault("roles are never checked under mode none")
+		j.fault("roles", "roles are never checked under mode none")
 	}
 	if r.WebSocket && !slices.Contains(r.Methods, "GET") {
-		fault("a websocket needs GET among the methods")
+		j.fault("websocket", "a websocket needs GET among the methods")
 	}
-	faults = append(faults, r.Timeouts.validate())
-	return errors.Join(faults...)
+	if r.RateLimit && !r.Rate.off() {
+		j.fault("rate_limit", "want the limit of the settings or one of its own")
+	}
+	j.check("rate_limit", r.Rate.validate())
+	j.check("timeouts", r.Timeouts.validate())
+	if r.MaxBody > maxBodyLimit {
+		j.fault("max_body", "max_body %d: want at most 1 GiB", r.MaxBody)
+	}
+	if len(r.Opens) > 0 && r.Mode != None {
+		j.fault("opens", "only a route of mode none opens a part of another")
+	}
+	for _, name := range r.Opens {
+		if !slices.ContainsFunc(t.Routes, func(o Route) bool { return o.Name == name && r.shadows(o) }) {
+			j.fault("opens", "it opens no part of a route %q", name)
+		}
+	}
 }
 
 // conflicts finds pairs of routes of which it is not plain to a reader which
 // one a request meets.
-func (t Table) conflicts() []error {
-	var faults []error
+func (t Table) conflicts() Faults {
+	var faults Faults
 	for i, a := range t.Routes {
 		for _, b := range t.Routes[i+1:] {
 			if a.Match.overlaps(b.Match) && sharesMethod(a, b) {
-				faults = append(faults, fmt.Errorf("routes %q and %q both take %s", a.Name, b.Name, b.Match))
+				faults = append(faults, Fault{
+					Line: b.at.of(b.Match.key()),
+					In:   fmt.Sprintf("routes %q and %q", a.Name, b.Name),
+					Text: fmt.Sprintf("both take %s%s", b.Match, sayLine(", the first in line ", a)),
+				})
 			}
-			faults = append(faults, shadows(a, b), shadows(b, a))
+			for _, pair := range [][2]Route{{a, b}, {b, a}} {
+				open, guarded := pair[0], pair[1]
+				if open.shadows(guarded) && !slices.Contains(open.Opens, guarded.Name) {
+					faults = append(faults, Fault{
+						Line: open.at.of(open.Match.key()),
+						In:   fmt.Sprintf("route %q", open.Name),
+						Text: fmt.Sprintf("mode none opens a part of route %q (%s%s); if it is meant to, say opens: [%s]",
+							guarded.Name, guarded.Mode, sayLine(", line ", guarded), guarded.Name),
+					})
+				}
+			}
 		}
 	}
 	return faults
 }
 
-// shadows is the fault of an open route inside a guarded one: what a reader
-// takes for protected would be reached by anybody. A service with an open
-// corner names its guarded paths one by one.
-func shadows(open, guarded Route) error {
-	if open.Answer != nil || guarded.Answer != nil || open.Mode != None || guarded.Mode == None {
-		return nil
+func sayLine(before string, r Route) string {
+	if r.at.self == 0 {
+		return ""
 	}
-	if open.Match == guarded.Match || !open.Match.under(guarded.Match) {
-		return nil
+	return fmt.Sprintf("%s%d", before, r.at.self)
+}
+
+// shadows reports whether r is an open route inside a guarded one: what a reader
+// takes for protected would be reached by anybody.
+func (r Route) shadows(guarded Route) bool {
+	if r.Answer != nil || guarded.Answer != nil || r.Mode != None || guarded.Mode == None {
+		return false
 	}
-	return fmt.Errorf("route %q (none) opens a part of route %q (%s)", open.Name, guarded.Name, guarded.Mode)
+	return r.Match != guarded.Match && r.Match.under(guarded.Match)
 }
 
 func sharesMethod(a, b Route) bool {

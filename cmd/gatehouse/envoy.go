@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/envoy"
 	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/config"
@@ -124,7 +125,7 @@ func (in *invocation) configuration(s *config.Settings, args []string) (what str
 }
 
 func renderEnvoy(s *config.Settings) ([]byte, error) {
-	table, err := envoy.LoadTable(s.Edge.Routes)
+	table, err := wiring.RouteTable(s.Edge.Routes)
 	if err != nil {
 		return nil, err
 	}

@@ -178,6 +178,10 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	if _, err := newIssuer(p.settings, p.settings.Tokens.TTL); err != nil {
 		return nil, err
 	}
+	// A table that is wrong is said before a database is made.
+	if _, err := renderEnvoy(p.settings); err != nil {
+		return nil, &useError{err}
+	}
 	return p, nil
 }
 

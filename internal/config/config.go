@@ -219,7 +219,7 @@ const (
 
 // Edge is what Envoy does by itself.
 type Edge struct {
-	Routes         string // RoutesPrefix or RoutesExplicit
+	Routes         string // RoutesPrefix, RoutesExplicit or the absolute name of a file
 	LoginRateLimit RateLimit
 	// ForwardAuthorization lets the token through to ingest and query.
 	ForwardAuthorization bool

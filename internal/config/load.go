@@ -51,7 +51,7 @@ func Load(src Source, need Need) (*Settings, []string, error) {
 		if text == "" || r.bad[row.name] {
 			continue
 		}
-		if err := row.read(s, text); err != nil {
+		if err := row.read(s, row.located(src.Dir, text)); err != nil {
 			r.fault(row.name, err.Error())
 		}
 		if row.path != nil && in.file != "" {
@@ -176,7 +176,7 @@ func childEnviron(rows []row, src Source, dotenv map[string]string) func(map[str
 				delete(env, row.full())
 				env[row.full()+fileSuffix] = absolute(filePath(src.Dir, in.file))
 			case in.text != "":
-				env[row.full()] = in.text
+				env[row.full()] = row.located(src.Dir, in.text)
 			}
 		}
 		for name, value := range amend {
@@ -189,6 +189,14 @@ func childEnviron(rows []row, src Source, dotenv map[string]string) func(map[str
 		slices.Sort(out)
 		return out
 	}
+}
+
+// located is a text with the name of a file in it made absolute.
+func (r row) located(dir, text string) string {
+	if r.names == nil || !r.names(text) {
+		return text
+	}
+	return absolute(filePath(dir, text))
 }
 
 // absolute keeps a name that cannot be made absolute: reading it will say why.

@@ -256,6 +256,18 @@ func TestWhatUpAsksAndHandsOn(t *testing.T) {
 	}
 }
 
+func TestATableOfOnesOwnIsFoundFromEverywhere(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := mustLoad(t, config.Source{Environ: []string{"GATEWAY_ROUTES=tables/own.yaml"}, Dir: dir}, config.NeedUp)
+	want := filepath.Join(dir, "tables", "own.yaml")
+	if s.Edge.Routes != want {
+		t.Errorf("%s, want %s", s.Edge.Routes, want)
+	}
+	if environ := s.Environ(nil); !slices.Contains(environ, "GATEWAY_ROUTES="+want) {
+		t.Errorf("a child gets %q, want %s", environ, want)
+	}
+}
+
 func TestAskingForNoSettingPanics(t *testing.T) {
 	s, _ := mustLoad(t, config.Source{}, config.NeedDatabase)
 	defer func() {

@@ -56,12 +56,9 @@ func sslModes() []string {
 	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 }
 
-func routeTable(text string) (string, error) {
-	if text == RoutesPrefix || text == RoutesExplicit {
-		return text, nil
-	}
-	return "", fmt.Errorf("%s is not prefix or explicit; a table in a file is not available in this version", quote(text))
-}
+// aFile reports whether the text of ROUTES names a file and not a table that
+// ships.
+func aFile(text string) bool { return text != RoutesPrefix && text != RoutesExplicit }
 
 // boolean takes true and false in any letter case: the replaced gateways were
 // Python and were often given True.

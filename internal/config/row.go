@@ -36,6 +36,9 @@ type row struct {
 	// path takes the absolute name of the file that the value came from; nil: of
 	// no interest.
 	path func(*Settings, string)
+	// names reports whether the text itself is the name of a file, which is then
+	// made one that does not depend on where a process runs; nil: it never is.
+	names func(text string) bool
 	// show is what the start log prints, where that is not the text itself.
 	show func(*Settings) string
 }

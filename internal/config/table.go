@@ -189,9 +189,9 @@ func peopleRows() []row {
 func edgeRows() []row {
 	return []row{
 		{
-			name: "ROUTES", fallback: RoutesPrefix, by: NeedEnvoy,
-			meaning: "The route table: `prefix` or `explicit`. A table in a file is not available in this version.",
-			read:    into(routeTable, func(s *Settings) *string { return &s.Edge.Routes }),
+			name: "ROUTES", fallback: RoutesPrefix, by: NeedAuthz | NeedEnvoy, names: aFile,
+			meaning: "The route table: `prefix`, `explicit`, or a file of one's own ([docs/routes.md](docs/routes.md)); a relative name is of the working directory.",
+			read:    into(printable(4096), func(s *Settings) *string { return &s.Edge.Routes }),
 		},
 		{
 			name: "EDGE_LOGIN_RATE_LIMIT", fallback: "10/s burst 30", by: NeedEnvoy,

@@ -56,7 +56,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	}
 	// What remembers verified tokens forgets in a hook after this one.
 	ring.OnChange(verifier.Replace)
-	table, err := envoy.LoadTable(s.Edge.Routes)
+	table, err := wiring.RouteTable(s.Edge.Routes)
 	if err != nil {
 		return daemon.Misused(err)
 	}
