@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -33,22 +34,28 @@ func (s *Service) noteFailure(ctx context.Context, account identity.Account, pro
 	if proved {
 		reason = "inactive"
 	}
-	n := note{
-		event: identity.Event{
-			Name: "login.failure", Outcome: identity.Failure, Subject: account.ID, Company: account.Company,
-			Details: map[string]any{"reason": reason},
-		},
-		origin: identity.OriginOf(ctx),
-	}
+	s.note(ctx, identity.Event{
+		Name: "login.failure", Outcome: identity.Failure, Subject: account.ID, Company: account.Company,
+		Details: map[string]any{"reason": reason},
+	})
+}
+
+// note has an event recorded that is part of no transaction, and waits for
+// nothing. What cannot be recorded is logged.
+func (s *Service) note(ctx context.Context, e identity.Event) {
 	select {
-	case s.notes <- n:
+	case s.notes <- note{event: e, origin: identity.OriginOf(ctx)}:
 	default:
-		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "failed login not recorded: too many wait",
-			slog.String("user_id", account.ID.String()))
+		s.unrecorded(ctx, e, errors.New("too many wait"))
 	}
 }
 
-// Record writes down failed logins until ctx ends, and then those that are left.
+func (s *Service) unrecorded(ctx context.Context, e identity.Event, why error) {
+	s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "event not recorded", slog.String("event", e.Name),
+		slog.String("user_id", e.Subject.String()), slog.String("error", why.Error()))
+}
+
+// Record writes down what was noted until ctx ends, and then what is left.
 func (s *Service) Record(ctx context.Context) {
 	for {
 		select {
@@ -78,7 +85,6 @@ func (s *Service) record(ctx context.Context, n note) {
 	ctx, cancel := context.WithTimeout(identity.WithOrigin(ctx, n.origin), noteTime)
 	defer cancel()
 	if err := s.with.Auditor.Audit(ctx, n.event); err != nil {
-		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "failed login not recorded",
-			slog.String("user_id", n.event.Subject.String()), slog.String("error", err.Error()))
+		s.unrecorded(ctx, n.event, err)
 	}
 }

@@ -103,7 +103,7 @@ func TestALogThatHangsHoldsUpNoRefusal(t *testing.T) {
 		}
 		cancel()
 		<-done
-		if asked != 2 || strings.Count(g.log.String(), "failed login not recorded") != 2 {
+		if asked != 2 || strings.Count(g.log.String(), "event not recorded") != 2 {
 			t.Errorf("asked %d times: %s", asked, g.log)
 		}
 	})

@@ -101,6 +101,9 @@ func (s *Service) invite(ctx context.Context, x *exchange) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if err := s.spendOfUser(ctx, credential.User); err != nil {
+		return answer{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	judge := s.admitAdmin(credential, x.company, s.with.Now())
@@ -211,6 +214,9 @@ func (s *Service) listInvitations(ctx context.Context, x *exchange) (answer, err
 func (s *Service) revokeInvitation(ctx context.Context, x *exchange) (answer, error) {
 	credential, err := s.bearer(x)
 	if err != nil {
+		return answer{}, err
+	}
+	if err := s.spendOfUser(ctx, credential.User); err != nil {
 		return answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)

@@ -30,6 +30,9 @@ func (s *Service) declineInvitations(ctx context.Context, x *exchange) (answer, 
 	if err != nil {
 		return answer{}, err
 	}
+	if err := s.spendOfUser(ctx, credential.User); err != nil {
+		return answer{}, err
+	}
 	now := s.with.Now()
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
