@@ -64,7 +64,7 @@ func (in *invocation) examine(ctx context.Context, running bool) *findings {
 		r.add("database", markWarn, "not looked at: the settings are wrong")
 		return r
 	}
-	r.keys(s)
+	r.keys(ctx, s)
 	r.database(ctx, s)
 	r.ports(ctx, s, running)
 	return r

@@ -72,7 +72,7 @@ func (r *findings) missing(src config.Source) {
 }
 
 // keys tells what tokens are verified and signed with, by key id only.
-func (r *findings) keys(s *config.Settings) {
+func (r *findings) keys(ctx context.Context, s *config.Settings) {
 	t := s.Tokens
 	if t.Secret.IsZero() && t.PublicKey == "" && t.PrivateKey.IsZero() && t.Keys.IsZero() && t.JWKSURL == nil {
 		r.add("token keys", markWarn, "none configured; 'gatehouse up' makes a demo secret, the services by themselves do not start")
@@ -87,12 +87,35 @@ func (r *findings) keys(s *config.Settings) {
 		r.add("token keys", markFail, "%v", err)
 		return
 	}
+	if t.JWKSURL != nil {
+		r.foreignKeys(ctx, t)
+	}
 	key, signs := rules.Keys.Signer()
 	if !signs {
 		r.add("token keys", markWarn, "tokens of the profile %s can be verified, but not signed: login cannot run", t.Profile)
 		return
 	}
 	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s; %d keys verify", key.Algorithm(), t.Profile, printable(key.ID()), len(rules.Keys.Keys()))
+}
+
+// foreignKeys asks the other issuer for its keys, as the services do.
+func (r *findings) foreignKeys(ctx context.Context, t config.Tokens) {
+	set, err := fetchedKeys(ctx, t)
+	if err != nil {
+		r.add("token keys", markFail, "%v", err)
+		return
+	}
+	count := 0
+	for _, k := range set.Describe() {
+		if k.Origin == token.OriginFetched {
+			count++
+		}
+	}
+	mark := markOK
+	if count == 0 {
+		mark = markWarn // as Supabase answers while it signs with its secret alone
+	}
+	r.add("token keys", mark, "%d keys of another issuer at %s", count, t.JWKSURL)
 }
 
 // programs tells where Envoy and PostgreSQL were looked for and found. Nothing is

@@ -33,7 +33,7 @@ func scalar(t testing.TB, p pair) []byte {
 }
 
 func TestAGeneratedKeyOfEveryAlgorithmSignsAndVerifies(t *testing.T) {
-	for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "PS384", "ES256", "ES384", "ES512", "EdDSA"} {
+	for _, alg := range []string{"HS256", "HS384", "HS512", "RS256", "ES256", "ES384", "ES512", "EdDSA"} {
 		t.Run(alg, func(t *testing.T) {
 			key, id, err := token.GenerateJWK(alg, "")
 			if err != nil {

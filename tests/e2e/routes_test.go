@@ -158,7 +158,11 @@ func TestRoutesOfTheLoginServiceTakeOneMethod(t *testing.T) {
 					expectAllow(t, a, []string{method})
 					return
 				}
-				if a.err != nil || a.header.Get("Cache-Control") != "no-store" {
+				caching := "no-store"
+				if path == "/.well-known/jwks.json" {
+					caching = "public, max-age=300"
+				}
+				if a.err != nil || a.header.Get("Cache-Control") != caching {
 					t.Errorf("got %d %s %v, want an answer of the login service", a.status, a.body, a.err)
 				}
 			})
