@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/devstack"
 	"github.com/atenex/gatehouse/internal/postgres"
@@ -179,7 +180,7 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		return nil, err
 	}
 	// A table that is wrong is said before a database is made.
-	if _, err := renderEnvoy(p.settings); err != nil {
+	if _, err := wiring.RouteTable(p.settings.Edge.Routes); err != nil {
 		return nil, &useError{err}
 	}
 	return p, nil
