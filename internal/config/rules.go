@@ -108,9 +108,9 @@ func applyKeys(s *Settings, need Need, r *report) {
 	}
 	switch {
 	case need&signing != 0 && !private && !r.bad["JWT_PRIVATE_KEY"]:
-		r.fault("JWT_PRIVATE_KEY", "is not set; signing with "+algorithm+" needs it")
+		r.fault("JWT_PRIVATE_KEY", "is not set; signing with "+algorithm+" needs it, or GATEWAY_JWT_KEYS")
 	case need&verifying != 0 && !public && !private && !r.bad["JWT_PUBLIC_KEY"] && !r.bad["JWT_PRIVATE_KEY"]:
-		r.fault("JWT_PUBLIC_KEY", "is not set, nor is GATEWAY_JWT_PRIVATE_KEY; "+algorithm+" needs one of them")
+		r.fault("JWT_PUBLIC_KEY", "is not set, nor is GATEWAY_JWT_PRIVATE_KEY; "+algorithm+" needs one of them, or GATEWAY_JWT_KEYS or GATEWAY_JWT_JWKS_URL")
 	}
 }
 
