@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ func newAudit(in *invocation) *cobra.Command {
 		who, company string
 		filter       postgres.AuditFilter
 		since        time.Duration
+		follow       bool
 	)
 	cmd := &cobra.Command{
 		Use:   "audit",
@@ -103,6 +105,9 @@ plain SQL is not.`,
 				if err != nil {
 					return err
 				}
+				if follow {
+					return in.followRecords(ctx, store, filter, records, out)
+				}
 				return in.writeRecords(records, out)
 			})
 		}),
@@ -112,6 +117,7 @@ plain SQL is not.`,
 	cmd.Flags().StringVar(&company, "company", "", "`ID` of the company that it was about")
 	cmd.Flags().StringVar(&filter.Prefix, "event", "", "`PREFIX` of the event's name, such as login. or invitation.created")
 	cmd.Flags().DurationVar(&since, "since", 0, "how far back, such as 24h (default without a limit)")
+	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what comes, until interrupted; in JSON, one record a line")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 200, "how many records at most")
 	return cmd
 }
@@ -133,7 +139,10 @@ func (in *invocation) writeRecords(records []postgres.AuditRecord, out format) e
 	if out == formatJSON {
 		return writeJSON(in.stdout, views)
 	}
-	tab := newTable("AT", "EVENT", "OUTCOME", "BY", "USER", "COMPANY", "ADDRESS", "DETAILS")
+	return writeRows(in.stdout, newTable("AT", "EVENT", "OUTCOME", "BY", "USER", "COMPANY", "ADDRESS", "DETAILS"), views)
+}
+
+func writeRows(w io.Writer, tab *table, views []recordView) error {
 	for _, v := range views {
 		by := text(v.Actor)
 		switch {
@@ -144,7 +153,59 @@ func (in *invocation) writeRecords(records []postgres.AuditRecord, out format) e
 		}
 		tab.row(v.At, v.Event, v.Outcome, by, cmp.Or(text(v.Email), text(v.Subject)), text(v.Company), text(v.Address), inOneLine(v.Details))
 	}
-	return tab.writeTo(in.stdout)
+	return tab.writeTo(w)
+}
+
+const (
+	followEvery = time.Second
+	// followBack is how long a transaction may take from its record to its end
+	// without the record being missed: they come in the order of their ends.
+	followBack = 30 * time.Second
+)
+
+// followRecords prints records and then those that come, each once.
+func (in *invocation) followRecords(ctx context.Context, store *postgres.Store, filter postgres.AuditFilter, records []postgres.AuditRecord, out format) error {
+	shown := map[int64]time.Time{}
+	var last time.Time // by the database's clock
+	filter.Limit = postgres.MostRecords
+	for {
+		for _, r := range records {
+			if _, before := shown[r.ID]; before {
+				continue
+			}
+			if err := in.followRecord(viewRecord(r), out); err != nil {
+				return err
+			}
+			shown[r.ID] = r.At
+			if r.At.After(last) {
+				last = r.At
+			}
+		}
+		if !last.IsZero() {
+			filter.Since = last.Add(-followBack)
+		}
+		maps.DeleteFunc(shown, func(_ int64, at time.Time) bool { return at.Before(filter.Since) })
+		select {
+		case <-ctx.Done():
+			return nil // the only way in which it ends
+		case <-time.After(followEvery):
+		}
+		var err error
+		if records, err = store.AuditLog(ctx, filter); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+func (in *invocation) followRecord(v recordView, out format) error {
+	if out == formatJSON {
+		line, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encoding the output: %w", err)
+		}
+		return write(in.stdout, append(line, '\n'))
+	}
+	return writeRows(in.stdout, newTable(), []recordView{v})
 }
 
 // inOneLine is "name=value" of each, by name.

@@ -308,6 +308,11 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 		if result.Warnings, err = m.checkShape(ctx); err != nil {
 			return MigrateResult{}, m.explain(ctx, err)
 		}
+	} else if faults, err := clashingNames(ctx, m.control, version); err != nil || len(faults) > 0 {
+		if err == nil {
+			err = &ShapeError{Differences: faults}
+		}
+		return MigrateResult{}, m.explain(ctx, err)
 	}
 	steps, err := m.up(ctx, opts)
 	if err != nil {

@@ -390,3 +390,19 @@ func TestMigrateSaysWhichRightIsMissing(t *testing.T) {
 		t.Errorf("left behind: %s", left)
 	}
 }
+
+// A later migration does not take over what somebody else has made meanwhile.
+func TestALaterMigrationStopsAtATableOfAnothers(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.migrate()
+	db.exec(`DROP TABLE audit_log; DELETE FROM gatehouse_migrations WHERE version_id >= 5; CREATE TABLE audit_log (theirs int)`)
+	_, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{})
+	var shape *postgres.ShapeError
+	if !errors.As(err, &shape) || !cmp.Equal(shape.Differences, []string{"a relation named audit_log exists and was not made by Gatehouse"}) {
+		t.Errorf("Migrate = %v", err)
+	}
+	if got := db.one(`SELECT max(version_id) FROM gatehouse_migrations`); got != "4" {
+		t.Errorf("the database is at version %s", got)
+	}
+}

@@ -129,7 +129,7 @@ func (m *migrator) checkShape(ctx context.Context) (warnings []string, err error
 	if err != nil {
 		return nil, err
 	}
-	faults, err := clashingNames(ctx, m.control)
+	faults, err := clashingNames(ctx, m.control, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -221,11 +221,15 @@ func checkEmails(ctx context.Context, db *sql.Conn) error {
 	return nil
 }
 
-// clashingNames finds relations in our way: tables, and the email index unless
-// it is exactly ours, as in a restored users table.
-func clashingNames(ctx context.Context, db *sql.Conn) ([]string, error) {
+// clashingNames finds relations in the way of migrations after version: tables,
+// and before the first of them the email index unless it is exactly ours, as in a
+// restored users table.
+func clashingNames(ctx context.Context, db *sql.Conn, version int64) ([]string, error) {
 	var faults []string
 	for _, own := range ownTables() {
+		if own.since <= version {
+			continue // ours
+		}
 		var there bool
 		if err := db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, own.name).Scan(&there); err != nil {
 			return nil, fmt.Errorf("looking for the table %s: %w", own.name, err)
@@ -233,6 +237,9 @@ func clashingNames(ctx context.Context, db *sql.Conn) ([]string, error) {
 		if there {
 			faults = append(faults, fmt.Sprintf("a relation named %s exists and was not made by Gatehouse", own.name))
 		}
+	}
+	if version > 0 {
+		return faults, nil
 	}
 	var foreign bool
 	err := db.QueryRowContext(ctx, `
