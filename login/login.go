@@ -124,6 +124,8 @@ type Options struct {
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
+	Registration Registration
+
 	// Limits hold for Throttle and Budgets.
 	Limits Limits
 	// ThrottleSecret keys what is counted, in all login services the same.
@@ -143,7 +145,9 @@ type Service struct {
 	metrics *metrics
 	pings   singleflight.Group
 	strange sync.Once // the warning of a proxy that is not trusted
-	notes   chan note // to be recorded by Record
+	// welcomes are under way beside the answers.
+	welcomes sync.WaitGroup
+	notes    chan note // to be recorded by Record
 }
 
 // storeTime bounds every single question to the store, so that the steps of one
@@ -172,6 +176,7 @@ func New(o Options) (*Service, error) {
 	s.routes = map[string]route{
 		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
 		"/api/v1/users/logout":            {name: "logout", method: http.MethodPost, serve: s.logout},
+		"/api/v1/auth/register":           {name: "register", method: http.MethodPost, serve: s.register, count: s.metrics.registration},
 		"/api/v1/users/me":                {name: "me", method: http.MethodGet, serve: s.me},
 		"/api/v1/users/me/password":       {name: "password", method: http.MethodPost, serve: s.changePassword},
 		"/api/v1/users/me/ensure-company": {name: "ensure_company", method: http.MethodPost, serve: s.ensureCompany, count: s.metrics.join},

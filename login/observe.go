@@ -21,8 +21,12 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	joins    *prometheus.CounterVec
 	blocks   *prometheus.CounterVec
-	ended    *prometheus.CounterVec
-	requests *prometheus.HistogramVec
+
+	registrations *prometheus.CounterVec
+	concealed     prometheus.Counter
+	welcomes      *prometheus.CounterVec
+	ended         *prometheus.CounterVec
+	requests      *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -34,6 +38,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		joins: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_company_joins_total", Help: "Requests to be put in a company, by how they ended.",
 		}, []string{"result"}),
+		registrations: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_registrations_total", Help: "Requests to register, by how they were answered.",
+		}, []string{"result"}),
+		concealed: with.NewCounter(prometheus.CounterOpts{
+			Name: "gatehouse_registrations_concealed_total", Help: "Requests to register that were answered well although the address was taken.",
+		}),
+		welcomes: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_registration_faults_total", Help: "Users that were made but miss something, by what: the mail or the profile.",
+		}, []string{"step"}),
 		blocks: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_login_throttle_blocks_total", Help: "Requests refused because there were too many, by the limit that they ran into.",
 		}, []string{"scope"}),
@@ -50,6 +63,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	for _, result := range []string{"joined", "confirmed", "no_company", "join_refused", "unknown_company", "unauthenticated", "invalid", "error"} {
 		m.joins.WithLabelValues(result)
+	}
+	for _, result := range []string{"registered", "email_taken", "registration_off", "throttled", "invalid", "error"} {
+		m.registrations.WithLabelValues(result)
+	}
+	for _, step := range []string{stepMail, stepProfile} {
+		m.welcomes.WithLabelValues(step)
 	}
 	for _, scope := range identity.ThrottleScopes() {
 		m.blocks.WithLabelValues(string(scope))
@@ -100,6 +119,24 @@ func (m *metrics) join(a answer, err error) {
 		}
 	}
 	m.joins.WithLabelValues(result).Inc()
+}
+
+// registration counts a request to register.
+func (m *metrics) registration(a answer, err error) {
+	result := a.result
+	if err != nil {
+		switch p := refusal(err); {
+		case p == errGone:
+			return
+		case p == errEmailTaken, p == errRegistrationOff, p.Reason == errThrottled.Reason:
+			result = p.Reason
+		case p.Reason == errNoDefaultCompany.Reason:
+			result = "error"
+		default:
+			result = blame(p)
+		}
+	}
+	m.registrations.WithLabelValues(result).Inc()
 }
 
 // blame tells what the client got wrong from what we did.

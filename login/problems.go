@@ -24,6 +24,14 @@ var (
 
 	errThrottled = &problem.Problem{Reason: "throttled", Status: http.StatusTooManyRequests, Detail: "Too many requests.", RetryAfter: 1}
 
+	errRegistrationOff  = &problem.Problem{Reason: "registration_off", Status: http.StatusForbidden, Detail: "Registration is disabled."}
+	errRegistrationData = &problem.Problem{Reason: "registration_data", Status: http.StatusBadRequest, Detail: "The registration was refused."}
+	errEmailTaken       = &problem.Problem{Reason: "email_taken", Status: http.StatusConflict, Detail: "A user with this email already exists."}
+	// errNoDefaultCompany is told with the company's name.
+	errNoDefaultCompany = &problem.Problem{Reason: "no_default_company", Status: http.StatusBadRequest, Detail: "Required default company configuration not found."}
+	// errBusy is another service's refusal, which says not for how long.
+	errBusy = &problem.Problem{Reason: "throttled", Status: http.StatusTooManyRequests, Detail: "Too many requests.", RetryAfter: 60}
+
 	errWrongPassword = &problem.Problem{Reason: "wrong_password", Status: http.StatusBadRequest, Detail: "Current password is incorrect."}
 
 	errNoCompany      = &problem.Problem{Reason: "no_company", Status: http.StatusBadRequest, Detail: "Cannot associate company: No company ID provided and no default is configured for the gateway."}

@@ -40,6 +40,8 @@ const (
 	queryAudit           query = "audit"
 	queryAuditLog        query = "audit_log"
 	queryTendAudit       query = "tend_audit"
+	queryCompanyByName   query = "company_by_name"
+	queryRegisterUser    query = "register_user"
 	queryReserveLogin    query = "reserve_login"
 	querySettleLogin     query = "settle_login"
 	querySpend           query = "spend"
@@ -64,7 +66,7 @@ const (
 )
 
 func queries() []query {
-	return []query{queryPing, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
+	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,

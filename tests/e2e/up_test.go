@@ -210,7 +210,7 @@ func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 		},
 		{"the secret that everybody knows", map[string]string{"GATEWAY_JWT_SECRET": "YOUR_DEFAULT_JWT_SECRET_KEY_CHANGE_ME_IN_ENV_OR_SECRET"}, nil, []string{"GATEWAY_JWT_SECRET"}},
 		{"an empty secret", map[string]string{"GATEWAY_JWT_SECRET": ""}, nil, []string{"GATEWAY_JWT_SECRET"}},
-		{"features of later", map[string]string{"GATEWAY_REGISTRATION": "postgres"}, nil, []string{"GATEWAY_REGISTRATION"}},
+		{"registration at a place that nobody named", map[string]string{"GATEWAY_REGISTRATION": "supabase"}, nil, []string{"GATEWAY_SUPABASE_URL", "GATEWAY_SUPABASE_SERVICE_ROLE_KEY"}},
 		{"no user check with native tokens", map[string]string{"GATEWAY_USER_CHECK": "off"}, nil, []string{"GATEWAY_USER_CHECK"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/atenex/gatehouse/internal/serve"
 	"github.com/atenex/gatehouse/internal/token"
 	"github.com/atenex/gatehouse/login"
+	"github.com/atenex/gatehouse/login/supabase"
 )
 
 // stopGrace bounds the wait for requests under way, which take 15 s at most.
@@ -71,6 +72,10 @@ func run(ctx context.Context, p *daemon.Process) error {
 		return daemon.Misused(err)
 	}
 	defer store.Close()
+	registrar, err := newRegistrar(s, store, passwords)
+	if err != nil {
+		return daemon.Misused(err)
+	}
 	service, err := login.New(login.Options{
 		ProjectName:       s.ProjectName,
 		Accounts:          store,
@@ -92,13 +97,16 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Chores:            chores(store, s.AuditRetention),
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
 		TrustedProxies:    s.TrustedProxies,
-		Throttle:          store,
-		Budgets:           store,
-		Limits:            login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
-		ThrottleSecret:    throttleSecret(s),
-		Unthrottled:       s.Throttle.Off,
-		Logger:            p.Log,
-		Metrics:           p.Metrics,
+		Registration: login.Registration{
+			Registrar: registrar, Company: s.Companies.Default, CompanyName: s.Companies.DefaultName, Conceal: s.Registration.Conceal,
+		},
+		Throttle:       store,
+		Budgets:        store,
+		Limits:         login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
+		ThrottleSecret: throttleSecret(s),
+		Unthrottled:    s.Throttle.Off,
+		Logger:         p.Log,
+		Metrics:        p.Metrics,
 	})
 	if err != nil {
 		return err
@@ -141,6 +149,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	running.Go(func() { ring.Run(background, p.Hangups) })
 	defer running.Wait() // before the store is closed
 	defer stop()
+	defer service.Wait()
 	ready := func() error {
 		if !able.Load() {
 			return errors.New("the database has not answered yet")
@@ -161,6 +170,20 @@ func chores(store *postgres.Store, retention time.Duration) []login.Chore {
 			did, err := store.TendAudit(ctx, retention)
 			return did.Made + did.Dropped + did.Deleted, err
 		}},
+	}
+}
+
+// newRegistrar is nil where nobody can register.
+func newRegistrar(s *config.Settings, store *postgres.Store, passwords *password.Hasher) (login.Registrar, error) {
+	switch s.Registration.At {
+	case config.RegistrationPostgres:
+		return login.RegisterAmong(store, passwords), nil
+	case config.RegistrationSupabase:
+		return supabase.New(supabase.Options{
+			URL: s.Supabase.URL, ServiceRoleKey: s.Supabase.ServiceRoleKey.Reveal(), EmailConfirm: s.Supabase.EmailConfirm,
+		})
+	default:
+		return nil, nil
 	}
 }
 
