@@ -66,7 +66,7 @@ func (l *logged) lines(level, part string) (n int) {
 // run makes a ring and looks after it until the test ends.
 func run(t *testing.T, o keyring.Options) (*keyring.Ring, *logged, chan os.Signal) {
 	t.Helper()
-	ring, said := make1(t, o)
+	ring, said := newRing(t, o)
 	hangups := make(chan os.Signal)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -81,7 +81,7 @@ func run(t *testing.T, o keyring.Options) (*keyring.Ring, *logged, chan os.Signa
 	return ring, said, hangups
 }
 
-func make1(t *testing.T, o keyring.Options) (*keyring.Ring, *logged) {
+func newRing(t *testing.T, o keyring.Options) (*keyring.Ring, *logged) {
 	t.Helper()
 	said := &logged{}
 	o.Logger = slog.New(slog.NewTextHandler(said, nil))
@@ -103,11 +103,12 @@ func make1(t *testing.T, o keyring.Options) (*keyring.Ring, *logged) {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -221,7 +222,7 @@ func TestHooksFollowOneAnotherAndSeeTheSetThatIsInForce(t *testing.T) {
 	_, one := newKey(t, "one")
 	_, two := newKey(t, "two")
 	write(t, path, one)
-	ring, _ := make1(t, keyring.Options{Sources: token.Sources{JWKSet: one}, File: path, Signing: true})
+	ring, _ := newRing(t, keyring.Options{Sources: token.Sources{JWKSet: one}, File: path, Signing: true})
 	var order []string
 	done := make(chan struct{})
 	ring.OnChange(func(set *token.KeySet) {
@@ -248,7 +249,7 @@ func TestHooksFollowOneAnotherAndSeeTheSetThatIsInForce(t *testing.T) {
 
 func TestWhoOnlyVerifiesHoldsNothingThatSigns(t *testing.T) {
 	_, one := newKey(t, "one")
-	ring, _ := make1(t, keyring.Options{Sources: token.Sources{JWKSet: one, Secret: []byte(secret)}})
+	ring, _ := newRing(t, keyring.Options{Sources: token.Sources{JWKSet: one, Secret: []byte(secret)}})
 	for _, k := range ring.Keys().Keys() {
 		if k.CanSign() {
 			t.Errorf("%s can sign", k.ID())

@@ -185,7 +185,7 @@ func TestARedirectStaysOnItsHost(t *testing.T) {
 		http.Redirect(w, r, "/again"+r.URL.Path, http.StatusFound)
 	})
 	eventually(t, "it follows no loop for ever", func() bool { return i.asked.Load() >= from+8 })
-	i.says(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(there) })
+	i.says(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(there) })
 	eventually(t, "it came back", func() bool { return said.lines("INFO", "fetched again") == 1 })
 }
 
