@@ -72,6 +72,27 @@ func (id CompanyID) String() string { return uuid.UUID(id).String() }
 // String is the canonical lower-case form.
 func (id SessionID) String() string { return uuid.UUID(id).String() }
 
+// AppendTo appends what String returns, and allocates nothing for it.
+func (id UserID) AppendTo(b []byte) []byte { return appendText(b, id) }
+
+// AppendTo appends what String returns, and allocates nothing for it.
+func (id CompanyID) AppendTo(b []byte) []byte { return appendText(b, id) }
+
+func appendText(b []byte, id [16]byte) []byte {
+	const digits = "0123456789abcdef"
+	var text [textLength]byte
+	at := 0
+	for i, c := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
+		}
+		text[at], text[at+1] = digits[c>>4], digits[c&0xf]
+		at += 2
+	}
+	return append(b, text[:]...)
+}
+
 // IsZero reports that no user is named.
 func (id UserID) IsZero() bool { return id == UserID{} }
 

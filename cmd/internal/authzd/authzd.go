@@ -78,7 +78,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 				return err
 			}
 			defer stop()
-			options.Directory = cache
+			options.Directory, options.Memory = cache, cache
 		}
 	}
 	gate, err := authz.New(options)
