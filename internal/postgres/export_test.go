@@ -2,3 +2,6 @@ package postgres
 
 // AccountByEmailSQL lets a test ask the planner about the statement itself.
 const AccountByEmailSQL = accountByEmailSQL
+
+// NoticesAtOnce lets a test go to the bound and one further.
+const NoticesAtOnce = noticesAtOnce

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// noticeChannel is what the triggers of migration 00002 notify.
+	// noticeChannel is what the triggers notify.
 	noticeChannel = "gatehouse"
 
 	// DefaultProofOfLife is how long silence is trusted.
@@ -37,8 +37,8 @@ var (
 	errPooled = errors.New("notices do not come back: the database URL leads through a proxy that pools transactions or " +
 		"statements, such as PgBouncer; authz needs a direct connection, or one that is pooled by session")
 	errReplica  = errors.New("the server is a replica in recovery, and only the primary will do")
-	errDisarmed = errors.New("the database does not announce its changes: a trigger of migration 00002_notices is missing or not " +
-		"ENABLE ALWAYS (gatehouse doctor names it and says how to put it back)")
+	errDisarmed = errors.New("the database does not announce its changes: a trigger of ours is missing or not ENABLE ALWAYS, or its " +
+		"function is altered (gatehouse doctor names it, gatehouse migrate puts it back)")
 	errSilent = errors.New("the database has not answered in time")
 )
 
@@ -244,25 +244,18 @@ func (l *Listener) echoed(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// triggers are those of migration 00002. All must be there and ALWAYS.
-func triggers() []string {
-	return []string{
-		"gatehouse_users_changed", "gatehouse_users_came_or_went", "gatehouse_users_truncated",
-		"gatehouse_members_changed", "gatehouse_members_came_or_went", "gatehouse_members_truncated",
-		"gatehouse_sessions_changed", "gatehouse_sessions_went", "gatehouse_sessions_truncated",
-		"gatehouse_companies_changed", "gatehouse_companies_came_or_went", "gatehouse_companies_truncated",
-	}
-}
-
 // beatSQL sends a notice to ourselves and looks at the triggers. PostgreSQL tells
 // notices in the order of the commits, so that whoever has heard this one has
 // heard of every change committed before it was sent. The second column differs
-// after any change to a trigger, one that was undone again included.
+// after any change to a trigger or to its function, one that was undone again
+// included. It takes the server 0.3 ms, half of that for the functions.
 const beatSQL = `
-SELECT count(*) FILTER (WHERE t.tgenabled = 'A'),
-       coalesce(string_agg(concat_ws(' ', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''),
+SELECT count(*) FILTER (WHERE t.tgenabled = 'A' AND d.description = ` + functionSeal + `),
+       coalesce(string_agg(concat_ws(' ', t.oid, t.xmin, t.tgenabled, p.oid, p.xmin), ',' ORDER BY t.oid), ''),
        pg_notify($1, $2)::text
   FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+  LEFT JOIN pg_catalog.pg_description d ON d.objoid = p.oid AND d.classoid = 'pg_catalog.pg_proc'::regclass AND d.objsubid = 0
  WHERE t.tgrelid IN (to_regclass('users'), to_regclass('company_members'), to_regclass('sessions'), to_regclass('companies'))
    AND t.tgname = ANY ($3)`
 
@@ -274,7 +267,7 @@ func (l *Listener) prove(ctx context.Context, conn *pgx.Conn) (sent time.Time, e
 	sent = l.clock()
 	var always int
 	var armed, void string
-	if err := conn.QueryRow(ctx, beatSQL, l.echo, call, triggers()).Scan(&always, &armed, &void); err != nil {
+	if err := conn.QueryRow(ctx, beatSQL, l.echo, call, announcers()).Scan(&always, &armed, &void); err != nil {
 		return sent, fmt.Errorf("proving that notices are heard: %w", l.late(ctx, err))
 	}
 	for l.heard != call { // PostgreSQL tells it before it is ready again, a proxy may not
@@ -282,7 +275,7 @@ func (l *Listener) prove(ctx context.Context, conn *pgx.Conn) (sent time.Time, e
 			return sent, fmt.Errorf("proving that notices are heard: %w", l.late(ctx, err))
 		}
 	}
-	if always != len(triggers()) {
+	if always != len(announcers()) {
 		return sent, errDisarmed
 	}
 	if l.armed != "" && l.armed != armed {

@@ -68,14 +68,18 @@ type Migration struct {
 
 // MigrateResult says what a migration did.
 type MigrateResult struct {
-	Applied []Migration // empty: the database was up to date
-	Version int64
-	Schema  string // that holds the tables
+	Applied []Migration // empty: the tables were up to date
+	// Repaired are triggers and functions that were put back although the tables
+	// were up to date.
+	Repaired []Broken
+	Version  int64
+	Schema   string // that holds the tables
 	// Warnings name what was adopted although it will hinder later.
 	Warnings []string
 }
 
-// Migrate brings the database up to this release. It adopts existing users and
+// Migrate brings the database up to this release, and puts back triggers and
+// functions of ours that somebody took away or altered. It adopts existing users and
 // companies tables (contract section 10), never loses or rewrites a row of them,
 // and leaves the database as it was if they cannot be adopted. Replicas may call
 // it at the same time. Where nothing is to be done it needs no more than to read.
@@ -264,7 +268,12 @@ func (m *migrator) upToDate(ctx context.Context) (bool, MigrateResult, error) {
 		return false, MigrateResult{}, fmt.Errorf("%w: it is at version %d, this release knows %d",
 			ErrSchemaNewer, version, m.latest())
 	}
-	return version == m.latest(), MigrateResult{Version: version, Schema: m.schema}, nil
+	result := MigrateResult{Version: version, Schema: m.schema}
+	if version < m.latest() {
+		return false, result, nil
+	}
+	broken, err := m.broken(ctx)
+	return len(broken) == 0, result, err
 }
 
 // apply runs what is missing. It is called under the migration lock.
@@ -273,7 +282,7 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 	if err != nil {
 		return MigrateResult{}, err
 	}
-	result := MigrateResult{Schema: m.schema}
+	result := MigrateResult{Schema: m.schema, Version: version}
 	if version == 0 {
 		if result.Warnings, err = m.checkShape(ctx); err != nil {
 			return MigrateResult{}, m.explain(ctx, err)
@@ -299,22 +308,39 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 		result.Applied = append(result.Applied, Migration{Version: s.Source.Version, Name: name, Took: s.Duration})
 		result.Version = s.Source.Version
 	}
+	// The migrations may have made an older release's.
+	repaired, err := m.repair(ctx, opts)
+	if err != nil {
+		return MigrateResult{}, err
+	}
+	if len(steps) == 0 {
+		result.Repaired = repaired
+	}
 	return result, nil
 }
 
-// up tries again for as long as others hold the tables. A try that failed left
-// nothing behind: each migration is one transaction.
-func (m *migrator) up(ctx context.Context, opts MigrateOptions) ([]*goose.MigrationResult, error) {
+func (m *migrator) up(ctx context.Context, opts MigrateOptions) (steps []*goose.MigrationResult, err error) {
+	err = m.patiently(ctx, opts, func() error {
+		done, err := m.provider.Up(ctx)
+		steps = append(steps, done...)
+		return err
+	})
+	return steps, err
+}
+
+// patiently tries again for as long as others hold the tables. A try that failed
+// left nothing behind: each step is one transaction.
+func (m *migrator) patiently(ctx context.Context, opts MigrateOptions, step func() error) error {
 	until := time.Now().Add(opts.LockWait)
 	for {
-		steps, err := m.provider.Up(ctx)
+		err := step()
 		if err == nil || !waitsForLock(err) || time.Now().After(until) {
-			return steps, err
+			return err
 		}
 		opts.Logger.InfoContext(ctx, "migration waits for other transactions", "holders", m.holders(ctx))
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
 	}

@@ -66,6 +66,11 @@ func ownTables() []string {
 	return []string{"company_members", "company_invitations", "sessions"}
 }
 
+// laterTables are made by migrations after the first.
+func laterTables() []string {
+	return []string{"gatehouse_replicas", "gatehouse_fence"}
+}
+
 // wanted is a column and the types that will do for it. More columns, other
 // indexes, other defaults and missing NOT NULLs do no harm and are not looked
 // at: every statement names its columns, sets each of them and reads NULL.
