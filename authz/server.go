@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 
 	"github.com/atenex/gatehouse/internal/problem"
 )
+
+const largestMessage = 1 << 20
 
 // ServerOptions are the gRPC settings that the service relies on.
 func ServerOptions() []grpc.ServerOption {
@@ -36,7 +39,14 @@ func ServerOptions() []grpc.ServerOption {
 		}),
 		grpc.ForceServerCodecV2(newCodec()),
 		// Envoy's header block ends at 60 KiB and bodies are never sent here.
-		grpc.MaxRecvMsgSize(1 << 20),
+		grpc.MaxRecvMsgSize(largestMessage),
+		// Windows of a fixed size spare the pings by which grpc-go would find a
+		// better one. A check is one small message, so that they never fill.
+		grpc.StaticStreamWindowSize(largestMessage),
+		grpc.StaticConnWindowSize(8 * largestMessage),
+		// Goroutines that stay keep their stacks. When all of them wait for the
+		// database, grpc-go starts others.
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 		// The circuit breaker of the shipped configuration, so that Envoy is the
 		// one that sheds load. One Envoy thread uses one connection.
 		grpc.MaxConcurrentStreams(8192),

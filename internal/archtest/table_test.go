@@ -85,6 +85,7 @@ var libraries = []library{
 		files:  []string{"internal/postgres/...", "internal/devstack/..."},
 		tests:  []string{"cmd/...", "tests/...", "internal/config/..."},
 	},
+	{module: "github.com/KimMachineGun/automemlimit", files: []string{"cmd/internal/authzd/memory.go"}},
 	{module: "github.com/pressly/goose/v3", files: []string{"internal/postgres/..."}},
 
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/...", "envoy/..."}},

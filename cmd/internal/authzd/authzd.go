@@ -14,6 +14,7 @@ import (
 
 	"github.com/atenex/gatehouse/authz"
 	"github.com/atenex/gatehouse/authz/activity"
+	"github.com/atenex/gatehouse/authz/verified"
 	"github.com/atenex/gatehouse/cmd/internal/daemon"
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/envoy"
@@ -48,12 +49,12 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
+	fit := fitMemory(s.Activity, p.Log)
 	table, err := envoy.LoadTable(s.Edge.Routes)
 	if err != nil {
 		return daemon.Misused(err)
 	}
 	options := authz.Options{
-		Verifier:          verifier,
 		SkipUserCheck:     s.Checks.User == config.CheckOff,
 		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
 		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
@@ -61,6 +62,12 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Routes:            routeNames(table),
 		Registerer:        p.Metrics,
 		Logger:            p.Log,
+	}
+	options.Verifier = verifier
+	if s.Activity.TokenCache {
+		if options.Verifier, err = verified.New(verified.Options{Verifier: verifier, Bytes: fit.tokens, Registerer: p.Metrics}); err != nil {
+			return err
+		}
 	}
 	// A gate that asks nothing is ready at once.
 	ping := func(context.Context) error { return nil }
@@ -73,7 +80,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		options.Directory = store
 		ping = store.Ping
 		if s.Activity.Cache {
-			cache, stop, err := remember(ctx, p, store)
+			cache, stop, err := remember(ctx, p, store, fit.users)
 			if err != nil {
 				return err
 			}
@@ -131,11 +138,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 // remember puts memory before the store, and a listener beside it that says what
 // to forget. It listens until stop: while the last checks are drained, memory is
 // worth as much as before.
-func remember(ctx context.Context, p *daemon.Process, store *postgres.Store) (cache *activity.Cache, stop func(), err error) {
+func remember(ctx context.Context, p *daemon.Process, store *postgres.Store, bytes int64) (cache *activity.Cache, stop func(), err error) {
 	s := p.Settings
 	cache, err = activity.New(activity.Options{
 		Store:       store,
-		Bytes:       int64(s.Activity.Bytes),
+		Bytes:       bytes,
 		ProofOfLife: s.Activity.ProofOfLife,
 		ReadTimeout: authz.DefaultLookupTimeout,
 		Registerer:  p.Metrics,
