@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,7 @@ func (o *observer) learnRoute(route string) map[string]prometheus.Counter {
 		return table[otherRoute]
 	}
 	o.learned++
+	route = strings.Clone(route) // it is a part of all that Envoy sent
 	table = maps.Clone(table)
 	table[route] = o.counters(route)
 	o.routes.Store(&table)
