@@ -58,7 +58,7 @@ func NewIssuer(rules Rules, ttl time.Duration) (*Issuer, error) {
 	return &Issuer{rules: rules.complete(), key: key, ttl: ttl}, nil
 }
 
-type header struct {
+type joseHeader struct {
 	Algorithm string `json:"alg"`
 	Type      string `json:"typ"`
 	KeyID     string `json:"kid"`
@@ -124,7 +124,7 @@ func (i *Issuer) Issue(g Grant, now time.Time) (Minted, error) {
 		p.AppMetadata = &appMetadata{Company: p.Company, Roles: g.Roles}
 	}
 
-	head, err := json.Marshal(header{Algorithm: i.key.Algorithm(), Type: "JWT", KeyID: i.key.ID()})
+	head, err := json.Marshal(joseHeader{Algorithm: i.key.Algorithm(), Type: "JWT", KeyID: i.key.ID()})
 	if err != nil {
 		return Minted{}, fmt.Errorf("writing the header of a token: %w", err)
 	}

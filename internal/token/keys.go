@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Key is one key with its one algorithm.
@@ -57,7 +59,11 @@ func SecretKey(secret []byte, alg string) (Key, error) {
 		return Key{}, errors.New("the secret is empty")
 	}
 	secret = append([]byte(nil), secret...)
-	return newKey(secretID(secret, alg), a, secret).signingWith(secret), nil
+	k := newKey(secretID(secret, alg), a, secret).signingWith(secret)
+	if method, ok := a.method.(*jwt.SigningMethodHMAC); ok {
+		k.verify = verifyHMAC(method.Hash, secret)
+	}
+	return k, nil
 }
 
 // secretID names a secret without disclosing anything that one of its tokens

@@ -3,6 +3,8 @@ package token
 import (
 	"errors"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
@@ -10,7 +12,10 @@ import (
 )
 
 // Verifier judges tokens. It may be used by several goroutines.
-type Verifier struct{ rules Rules }
+type Verifier struct {
+	rules   Rules
+	readers sync.Pool // of *reader
+}
 
 // NewVerifier refuses rules under which no token could be verified.
 func NewVerifier(rules Rules) (*Verifier, error) {
@@ -22,7 +27,7 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 	case rules.Profile != Native && rules.Profile != Supabase:
 		return nil, errors.New("an unknown token profile")
 	}
-	return &Verifier{rules.complete()}, nil
+	return &Verifier{rules: rules.complete(), readers: sync.Pool{New: func() any { return newReader() }}}, nil
 }
 
 // Verify returns what the token says, or the first problem in the order of the
@@ -32,14 +37,16 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 // Nothing that only the database knows is judged here. A sub that names nobody
 // (the nil UUID) passes as the zero user, who does not exist.
 func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error) {
-	t, err := read(raw, v.rules.Profile)
-	if err == nil && !v.rules.Keys.accepts(t.algorithm) {
+	r, _ := v.readers.Get().(*reader)
+	defer v.readers.Put(r)
+	t, err := r.read(raw, v.rules.Profile)
+	if err == nil && !v.rules.Keys.accepts(t.header.algorithm) {
 		err = errAlgorithm
 	}
 	if err != nil {
 		return identity.Credential{}, problem.TokenMalformed.Because(err)
 	}
-	key, ok := v.rules.Keys.find(t.kid, t.algorithm)
+	key, ok := v.rules.Keys.find(t.header.kid, t.header.algorithm)
 	if !ok || key.verify(t.signed, t.signature) != nil {
 		return identity.Credential{}, problem.TokenSignature
 	}
@@ -47,7 +54,7 @@ func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error
 	if err != nil {
 		return identity.Credential{}, err
 	}
-	c.KeyNamed = t.kid != ""
+	c.KeyNamed = t.header.kid != ""
 	return c, nil
 }
 
@@ -83,10 +90,13 @@ func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) 
 	}
 	c := identity.Credential{
 		User:      user,
-		Email:     t.email.value,
+		Email:     strings.Clone(t.email.value), // a part of the payload, which it would keep
 		Roles:     t.roles.values,
 		IssuedAt:  t.issued.at,
 		ExpiresAt: t.expires.at,
+	}
+	for i, role := range c.Roles {
+		c.Roles[i] = strings.Clone(role) // likewise
 	}
 	if t.company.value != "" {
 		if c.Company, err = identity.ParseCompanyID(t.company.value); err != nil {
