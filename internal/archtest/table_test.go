@@ -41,6 +41,8 @@ var rooms = []room{
 
 	// Strangers to the inside: they start the binaries and speak HTTP and SQL.
 	{path: "tests/e2e", tests: []string{"internal/devstack", "internal/postgres/postgrestest"}},
+	// The benchmark takes Envoy's configuration and tokens from where they are made.
+	{path: "tests/bench/...", may: []string{"tests/bench/...", "envoy", "internal/devstack", "internal/token"}},
 }
 
 type room struct {
@@ -64,25 +66,26 @@ var libraries = []library{
 	// request, write an answer, or hold the server between the two.
 	{
 		module: "github.com/envoyproxy/go-control-plane/envoy",
-		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go", "authz/fast_shape.go"},
+		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go", "authz/fast_shape.go", "tests/bench/..."},
 		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"},
 	},
 	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.
 	{module: "google.golang.org/grpc", files: []string{
 		"authz/...", "cmd/internal/...",
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
+		"tests/bench/contender/...",
 	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
-	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
-	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go"}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
 
-	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/..."}},
+	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}},
 	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
 
 	// devstack asks PostgreSQL whether it is up, and makes the database that the
 	// stack runs on. Tests through the whole stack write rows as any stranger's SQL would.
 	{
 		module: "github.com/jackc/pgx/v5",
-		files:  []string{"internal/postgres/...", "internal/devstack/..."},
+		files:  []string{"internal/postgres/...", "internal/devstack/...", "tests/bench/..."},
 		tests:  []string{"cmd/...", "tests/...", "internal/config/..."},
 	},
 	{module: "github.com/KimMachineGun/automemlimit", files: []string{"cmd/internal/authzd/memory.go"}},
