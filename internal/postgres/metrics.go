@@ -37,6 +37,8 @@ const (
 	queryListMembers     query = "list_members"
 	querySetSuspended    query = "set_suspended"
 	queryHighestCost     query = "highest_bcrypt_cost"
+	querySendFence       query = "send_fence"
+	queryReplicas        query = "replicas"
 	resultOK                   = "ok"
 	resultError                = "error"
 	metricsPrefix              = "gatehouse_database_"
@@ -49,7 +51,7 @@ func queries() []query {
 	return []query{queryPing, queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
-		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost}
+		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas}
 }
 
 type metrics struct {

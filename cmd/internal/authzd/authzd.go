@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -156,6 +158,8 @@ func remember(ctx context.Context, p *daemon.Process, store *postgres.Store, byt
 		AppName:     "gatehouse-authz-listener",
 		ProofOfLife: s.Activity.ProofOfLife,
 		Sink:        cache,
+		Replica:     replicaName(),
+		Logger:      p.Log,
 	})
 	if err != nil {
 		return nil, nil, daemon.Misused(err)
@@ -170,6 +174,15 @@ func remember(ctx context.Context, p *daemon.Process, store *postgres.Store, byt
 		cancel()
 		<-ended
 	}, nil
+}
+
+// replicaName tells people which process has not confirmed a change.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unnamed"
+	}
+	return host + ":" + strconv.Itoa(os.Getpid())
 }
 
 // routeNames are the names that Envoy sends as the context extension "route".
