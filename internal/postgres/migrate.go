@@ -168,7 +168,7 @@ func openMigrator(ctx context.Context, url string) (*migrator, error) {
 // look connects, and finds the server fit and the schema to work in.
 func (m *migrator) look(ctx context.Context) (err error) {
 	if m.control, err = m.db.Conn(ctx); err != nil {
-		return fmt.Errorf("connecting to the database: %w", err)
+		return fmt.Errorf("connecting to the database: %w", once(err))
 	}
 	var number int
 	err = m.control.QueryRowContext(ctx,

@@ -321,6 +321,6 @@ func (s *Store) change(ctx context.Context, q query, doing string, work func(pgx
 	case errors.As(err, &refused):
 		return refused.error
 	default:
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: %w", doing, once(err))
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -154,6 +156,35 @@ func refuseStandby(_ context.Context, c *pgconn.PgConn) error {
 	}
 	return nil
 }
+
+// once is err without the lines that pgx repeats: with sslmode=prefer, which is
+// the default, it tries each host with TLS and without.
+func once(err error) error {
+	var unreachable *pgconn.ConnectError
+	if !errors.As(err, &unreachable) {
+		return err
+	}
+	head, tries, found := strings.Cut(err.Error(), "\n")
+	if !found {
+		return err
+	}
+	var lines []string
+	for line := range strings.SplitSeq(tries, "\n") {
+		if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return &plainError{text: head + " " + strings.Join(lines, "; "), error: err}
+}
+
+// plainError has another text than what it wraps.
+type plainError struct {
+	error
+	text string
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.error }
 
 // begin starts a transaction on a connection that has just been heard of, so
 // that a restart of the server costs no request.
