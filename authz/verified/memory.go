@@ -131,10 +131,10 @@ func (m *memory) put(hash uint64, raw string, now time.Time, generation uint64, 
 	for i, role := range e.credential.Roles {
 		e.credential.Roles[i] = strings.Clone(role)
 	}
-	switch m.flaw {
-	case flawMonotonic:
+	if m.flaw == flawMonotonic {
 		e.from, e.until = now, now.Add(until.Sub(now))
-	case flawAlias:
+	}
+	if m.flaw == flawAlias {
 		e.token, e.credential = raw, *said
 	}
 
