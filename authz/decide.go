@@ -131,7 +131,7 @@ func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standi
 	if err == nil {
 		err = ctx.Err()
 	}
-	g.observer.lookedUp(g.clock().Sub(start), err)
+	g.observer.lookedUp(g.since(start), err)
 	switch {
 	case err == nil:
 		if !g.ready.Load() {

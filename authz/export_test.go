@@ -8,15 +8,15 @@ func (g *Gate) Answer(ctx context.Context, asked string, into []byte) []byte {
 }
 
 // OrdinaryPathOnly makes the gate the reference of the fast path.
-func (g *Gate) OrdinaryPathOnly() { g.fast = nil }
+func (g *Gate) OrdinaryPathOnly() { g.answers = nil }
 
 // TakesTheFastPath reports that neither half of it gives up on a check.
 func (g *Gate) TakesTheFastPath(ctx context.Context, asked string) (reads, writes bool) {
-	r, reads := g.fast.shapes.read(asked)
+	r, reads := fastRequest(asked)
 	if !reads {
 		return false, false
 	}
 	d := g.decide(ctx, r, g.clock())
-	_, writes = g.fast.refusals.write(nil, &r, &d)
+	_, writes = g.answers.append(nil, &r, &d)
 	return true, writes
 }

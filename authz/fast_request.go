@@ -9,24 +9,11 @@ import (
 // decision needs out of the bytes that Envoy sent, without making a message of
 // them: that alone would cost ten times what the rest of a check does.
 //
-// request.go is the ordinary path, and says what is right. This one is allowed to
-// give up on any message and leave it to that one, and does so on whatever is
-// unusual; but what it accepts, the ordinary one would have read alike. A fuzz test
-// holds the two against each other (FuzzBothPathsDecideAlike).
-
-// fast is the fast path; a gate without it takes the ordinary one.
-type fast struct {
-	shapes   *shapes
-	refusals refusals
-}
-
-func newFast() (*fast, error) {
-	r, err := newRefusals()
-	if err != nil {
-		return nil, err
-	}
-	return &fast{shapes: newShapes(), refusals: r}, nil
-}
+// request.go is the ordinary path, and says what is right. This one may give up on
+// any message and leave it to that one, and does so on whatever is unusual; but
+// what it accepts, the ordinary one would have read alike. What no decision looks
+// at is passed over unread: a fault in there ends the ordinary path and goes
+// unnoticed here. A fuzz test holds the two together (FuzzBothPathsDecideAlike).
 
 // The numbers of the fields that are read (attribute_context.proto and
 // external_auth.proto of envoy.service.auth.v3).
@@ -46,14 +33,14 @@ const (
 	fieldValue = 2
 )
 
-// read reads a CheckRequest. The texts in the request are parts of text.
-func (s *shapes) read(text string) (r request, ok bool) {
-	attributes, ok := s.only(s.check, fieldAttributes, text)
+// fastRequest reads a CheckRequest. The texts of the request are parts of asked.
+func fastRequest(asked string) (r request, ok bool) {
+	attributes, ok := only(fieldAttributes, asked)
 	if !ok {
 		return r, false
 	}
-	var ask string
-	asked := false
+	var inner string
+	seen := false
 	for attributes != "" {
 		f, rest, ok := step(attributes)
 		attributes = rest
@@ -61,19 +48,17 @@ func (s *shapes) read(text string) (r request, ok bool) {
 		case !ok:
 			return r, false
 		case f.is(fieldExtensions):
-			if !r.extension(s, f.value) {
+			if !r.extension(f.value) {
 				return r, false
 			}
 		case f.is(fieldRequest):
-			if asked {
+			if seen {
 				return r, false // the ordinary decoder merges two
 			}
-			ask, asked = f.value, true
-		case !s.attributes.accepts(&f, 0):
-			return r, false
+			inner, seen = f.value, true
 		}
 	}
-	http, ok := s.only(s.request, fieldHTTP, ask)
+	http, ok := only(fieldHTTP, inner)
 	if !ok {
 		return r, false
 	}
@@ -84,21 +69,21 @@ func (s *shapes) read(text string) (r request, ok bool) {
 		case !ok || f.is(fieldHeaderMap): // encode_raw_headers is on, which has rules of its own
 			return r, false
 		case f.is(fieldHeaders):
-			if !r.headerEntry(s, f.value) {
+			if !r.headerEntry(f.value) {
 				return r, false
 			}
-		case !s.http.accepts(&f, 0):
-			return r, false
 		case f.is(fieldMethod):
-			r.method = f.value
+			if r.method = f.value; !utf8.ValidString(f.value) {
+				return r, false
+			}
 		}
 	}
 	return r, true
 }
 
 // only returns the one occurrence of a message in a message, or an empty one.
-func (s *shapes) only(of *shape, number uint64, text string) (value string, ok bool) {
-	found := false
+func only(number uint64, text string) (value string, ok bool) {
+	seen := false
 	for text != "" {
 		f, rest, ok := step(text)
 		text = rest
@@ -106,12 +91,10 @@ func (s *shapes) only(of *shape, number uint64, text string) (value string, ok b
 		case !ok:
 			return "", false
 		case f.is(number):
-			if found {
+			if seen {
 				return "", false
 			}
-			value, found = f.value, true
-		case !of.accepts(&f, 0):
-			return "", false
+			value, seen = f.value, true
 		}
 	}
 	return value, true
@@ -119,8 +102,8 @@ func (s *shapes) only(of *shape, number uint64, text string) (value string, ok b
 
 // extension takes one entry of the context extensions. Of two with one key the
 // later counts, as in any map of protobuf.
-func (r *request) extension(s *shapes, entry string) bool {
-	key, value, ok := s.pair(entry)
+func (r *request) extension(entry string) bool {
+	key, value, ok := pair(entry)
 	if !ok {
 		return false
 	}
@@ -131,18 +114,19 @@ func (r *request) extension(s *shapes, entry string) bool {
 		r.route = printable(value)
 	case extensionRoles:
 		r.roles = value
+	default:
+		return true
 	}
-	return true
+	return utf8.ValidString(value)
 }
 
-// headerEntry takes one entry of the headers. A second spelling of one that
-// counts is left to the ordinary path.
-func (r *request) headerEntry(s *shapes, entry string) bool {
-	key, value, ok := s.pair(entry)
-	if !ok {
-		return false
-	}
+// headerEntry takes one entry of the headers. A second one of a name that counts
+// is left to the ordinary path.
+func (r *request) headerEntry(entry string) bool {
+	key, value, ok := pair(entry)
 	switch {
+	case !ok:
+		return false
 	case len(key) == len(headerAuthorization) && strings.EqualFold(key, headerAuthorization):
 		if r.authorization.count > 0 {
 			return false
@@ -153,27 +137,23 @@ func (r *request) headerEntry(s *shapes, entry string) bool {
 			return false
 		}
 		r.id = printable(value)
+	default:
+		return true
 	}
-	return true
+	return utf8.ValidString(value)
 }
 
 // pair reads an entry of a map of texts.
-func (s *shapes) pair(entry string) (key, value string, ok bool) {
-	// Nearly every entry is a short key and then a value.
-	if key, rest, ok := step(entry); ok && key.is(fieldKey) && rest != "" && rest[0] == fieldValue<<3|wireBytes {
-		if length, value, ok := varint(rest[1:]); ok && length == uint64(len(value)) {
-			return key.value, value, utf8.ValidString(key.value) && utf8.ValidString(value)
-		}
-	}
+func pair(entry string) (key, value string, ok bool) {
 	for entry != "" {
 		f, rest, ok := step(entry)
 		entry = rest
 		switch {
-		case !ok || !s.pairs.accepts(&f, 0):
+		case !ok:
 			return "", "", false
-		case f.number == fieldKey:
+		case f.is(fieldKey):
 			key = f.value
-		case f.number == fieldValue:
+		case f.is(fieldValue):
 			value = f.value
 		}
 	}
@@ -187,7 +167,7 @@ type field struct {
 	value  string // of wireBytes
 }
 
-func (f *field) is(number uint64) bool { return f.number == number && f.wire == wireBytes }
+func (f field) is(number uint64) bool { return f.number == number && f.wire == wireBytes }
 
 // The wire types of the Protocol Buffers encoding. Groups, which are deprecated,
 // are left to the ordinary path.
@@ -248,36 +228,4 @@ func varint(text string) (n uint64, rest string, ok bool) {
 		}
 	}
 	return 0, "", false
-}
-
-// accepts reports that the ordinary decoder would take the field, and all in it.
-func (s *shape) accepts(f *field, depth int) bool {
-	if f.number >= uint64(len(s.members)) {
-		return true // kept as unknown
-	}
-	switch m := &s.members[f.number]; m.kind {
-	case unknown:
-		return true
-	case number:
-		return f.wire == wireVarint
-	case octets:
-		return f.wire == wireBytes
-	case text:
-		return f.wire == wireBytes && utf8.ValidString(f.value)
-	case message:
-		return f.wire == wireBytes && depth < deepest && m.below.holds(f.value, depth+1)
-	default:
-		return false
-	}
-}
-
-func (s *shape) holds(text string, depth int) bool {
-	for text != "" {
-		f, rest, ok := step(text)
-		if !ok || !s.accepts(&f, depth) {
-			return false
-		}
-		text = rest
-	}
-	return true
 }

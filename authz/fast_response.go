@@ -1,6 +1,8 @@
 package authz
 
 import (
+	"strings"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -15,24 +17,64 @@ import (
 // with its by a fuzz test (FuzzBothPathsDecideAlike). An answer that is not among
 // them, such as one that names claims, is left to it.
 
-// refusals are the beginnings of the answers that say no or that say nothing: all
-// of the answer but the metadata, which differs from one request to the next.
-type refusals map[*problem.Problem][]byte
+// answers are what is the same in many of them, encoded once.
+type answers struct {
+	refusals map[*problem.Problem]prepared
+	allowed  string // what allows say of themselves in the metadata
+	modes    [3]string
 
-// newRefusals makes those of every problem that is always told alike.
-func newRefusals() (refusals, error) {
-	made := refusals{}
+	setUser, setCompany text // of headers
+	user, company       text // in the metadata
+}
+
+// prepared is an answer that says no, or that says nothing: all of it but the
+// metadata, and what the metadata says of it.
+type prepared struct{ answer, said string }
+
+// text is a field whose value is an identity's, before and behind the value.
+type text struct{ before, behind string }
+
+func (t text) append(b, value []byte) []byte {
+	b = append(b, t.before...)
+	b = append(b, value...)
+	return append(b, t.behind...)
+}
+
+func (t text) size() int { return len(t.before) + idLength + len(t.behind) }
+
+// idLength is that of an identity's text.
+const idLength = 36
+
+func newAnswers() (*answers, error) {
+	a := &answers{refusals: map[*problem.Problem]prepared{}, allowed: verdict(decision{outcome: allowed})}
+	for m := range a.modes {
+		a.modes[m] = string(appendEntry(nil, nameMode, mode(m).String()))
+	}
+	around := func(encode func(b []byte, name, value string) []byte, name string) text {
+		placeholder := strings.Repeat("x", idLength)
+		before, behind, _ := strings.Cut(string(encode(nil, name, placeholder)), placeholder)
+		return text{before, behind}
+	}
+	a.setUser, a.setCompany = around(appendSet, headerUser), around(appendSet, headerCompany)
+	a.user, a.company = around(appendEntry, nameUser), around(appendEntry, nameCompany)
 	for _, p := range problem.Decisions() {
-		sealed, err := seal(answerTo(request{}, decision{}.refused(p)))
+		d := decision{}.refused(p)
+		sealed, err := seal(answerTo(request{}, d))
 		if err != nil {
 			return nil, err
 		}
 		sealed.DynamicMetadata = nil
-		if made[p], err = (proto.MarshalOptions{Deterministic: true}).Marshal(sealed); err != nil {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(sealed)
+		if err != nil {
 			return nil, err
 		}
+		a.refusals[p] = prepared{string(b), verdict(d)}
 	}
-	return made, nil
+	return a, nil
+}
+
+func verdict(d decision) string {
+	return string(appendEntry(appendEntry(nil, nameOutcome, d.outcome.String()), nameReason, d.reason()))
 }
 
 // The tags of the fields that are written (external_auth.proto of
@@ -59,9 +101,9 @@ const (
 	overwriteIfExistsOrAdd = 2
 )
 
-// write appends the answer to a check.
-func (made refusals) write(b []byte, r *request, d *decision) (out []byte, ok bool) {
-	var texts [2][36]byte
+// append adds the answer to a check.
+func (a *answers) append(b []byte, r *request, d *decision) (out []byte, ok bool) {
+	var texts [2][idLength]byte
 	user, company := texts[0][:0], texts[1][:0]
 	if !d.identity.User.IsZero() {
 		user = d.identity.User.AppendTo(user)
@@ -70,34 +112,48 @@ func (made refusals) write(b []byte, r *request, d *decision) (out []byte, ok bo
 		company = d.identity.Company.AppendTo(company)
 	}
 	if d.outcome == allowed {
-		return appendMetadata(appendAllow(b, d, user, company), r, d, user, company), true
+		return a.appendMetadata(a.appendAllow(b, d, user, company), a.allowed, r, d, user, company), true
 	}
-	beginning, ok := made[d.problem]
+	no, ok := a.refusals[d.problem]
 	if !ok {
 		return b, false
 	}
-	return appendMetadata(append(b, beginning...), r, d, user, company), true
+	return a.appendMetadata(append(b, no.answer...), no.said, r, d, user, company), true
 }
 
 // appendAllow is the only place that writes status OK, which is an empty message.
-func appendAllow(b []byte, d *decision, user, company []byte) []byte {
+func (a *answers) appendAllow(b []byte, d *decision, user, company []byte) []byte {
 	email := d.identity.Email
 	if d.anonymous {
 		user, company, email = nil, nil, ""
 	} else if !sendable(email) {
 		email = ""
 	}
-	length := sizeSet(headerUser, len(user)) + sizeSet(headerCompany, len(company)) + sizeSet(headerEmail, len(email))
+	length := sizeSet(headerEmail, len(email))
+	if len(user) > 0 {
+		length += a.setUser.size()
+	} else {
+		length += sizeSet(headerUser, 0)
+	}
+	if len(company) > 0 {
+		length += a.setCompany.size()
+	} else {
+		length += sizeSet(headerCompany, 0)
+	}
 	b = append(b, tagStatus, 0, tagOK)
 	b = protowire.AppendVarint(b, uint64(length))
-	b = appendSet(b, headerUser, user)
-	b = appendSet(b, headerCompany, company)
+	if len(user) > 0 {
+		b = a.setUser.append(b, user)
+	} else {
+		b = appendSet(b, headerUser, "")
+	}
+	if len(company) > 0 {
+		b = a.setCompany.append(b, company)
+	} else {
+		b = appendSet(b, headerCompany, "")
+	}
 	return appendSet(b, headerEmail, email)
 }
-
-// bytestring is a text in either of its forms, so that neither has to be made into
-// the other.
-type bytestring interface{ string | []byte }
 
 // closing is the length of what ends a header that is set.
 const closing = 4
@@ -121,7 +177,7 @@ func sizePair(key string, value int) int {
 }
 
 // appendSet sets a header, or removes it where it has no value.
-func appendSet[T bytestring](b []byte, name string, value T) []byte {
+func appendSet(b []byte, name, value string) []byte {
 	if len(value) == 0 {
 		b = append(b, tagRemove, byte(len(name)))
 		return append(b, name...)
@@ -153,23 +209,26 @@ const (
 // appendMetadata tells the decision as metadata does in response.go. No name and
 // no value here is longer than maxName, so that each length is of one byte but
 // that of the whole.
-func appendMetadata(b []byte, r *request, d *decision, user, company []byte) []byte {
-	outcome, reason, mode := d.outcome.String(), d.reason(), d.mode.String()
-	length := sizeEntry(nameOutcome, len(outcome)) +
-		sizeEntry(nameReason, len(reason)) +
-		sizeEntry(nameRoute, len(r.route)) +
-		sizeEntry(nameMode, len(mode)) +
-		sizeEntry(nameUser, len(user)) +
-		sizeEntry(nameCompany, len(company)) +
-		sizeEntry(nameRequest, len(r.id))
+func (a *answers) appendMetadata(b []byte, said string, r *request, d *decision, user, company []byte) []byte {
+	mode := a.modes[d.mode]
+	length := len(said) + len(mode) + sizeEntry(nameRoute, len(r.route)) + sizeEntry(nameRequest, len(r.id))
+	if len(user) > 0 {
+		length += a.user.size()
+	}
+	if len(company) > 0 {
+		length += a.company.size()
+	}
 	b = append(b, tagMetadata)
 	b = protowire.AppendVarint(b, uint64(length))
-	b = appendEntry(b, nameOutcome, outcome)
-	b = appendEntry(b, nameReason, reason)
+	b = append(b, said...)
+	b = append(b, mode...)
+	if len(user) > 0 {
+		b = a.user.append(b, user)
+	}
+	if len(company) > 0 {
+		b = a.company.append(b, company)
+	}
 	b = appendEntry(b, nameRoute, r.route)
-	b = appendEntry(b, nameMode, mode)
-	b = appendEntry(b, nameUser, user)
-	b = appendEntry(b, nameCompany, company)
 	return appendEntry(b, nameRequest, r.id)
 }
 
@@ -183,7 +242,7 @@ func sizeEntry(name string, value int) int {
 func sizeNamed(name string, value int) int { return 2 + len(name) + 2 + 2 + value }
 
 // appendEntry adds a text, if there is one.
-func appendEntry[T bytestring](b []byte, name string, value T) []byte {
+func appendEntry(b []byte, name, value string) []byte {
 	if len(value) == 0 {
 		return b
 	}

@@ -33,7 +33,7 @@ type observer struct {
 
 	decisions *prometheus.CounterVec
 	duration  prometheus.Histogram
-	inFlight  prometheus.Gauge
+	inFlight  atomic.Int64
 	// lookups are those that were answered, lookupErrors the others.
 	lookups, lookupErrors prometheus.Observer
 
@@ -59,10 +59,6 @@ func newObserver(registerer prometheus.Registerer, log *slog.Logger, routes []st
 			// allocate with each check.
 			Buckets: []float64{.000001, .0000025, .000005, .00001, .000025, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2},
 		}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gatehouse_authz_checks_in_flight",
-			Help: "Checks that are being answered.",
-		}),
 	}
 	lookups := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:                            "gatehouse_authz_user_lookup_duration_seconds",
@@ -73,7 +69,11 @@ func newObserver(registerer prometheus.Registerer, log *slog.Logger, routes []st
 		NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"result"})
 	o.lookups, o.lookupErrors = lookups.WithLabelValues("ok"), lookups.WithLabelValues("error")
-	for _, c := range []prometheus.Collector{o.decisions, o.duration, o.inFlight, lookups} {
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_authz_checks_in_flight",
+		Help: "Checks that are being answered.",
+	}, func() float64 { return float64(o.inFlight.Load()) })
+	for _, c := range []prometheus.Collector{o.decisions, o.duration, inFlight, lookups} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the metrics of authz: %w", err)
 		}
@@ -142,11 +142,10 @@ func (o *observer) lookedUp(took time.Duration, err error) {
 }
 
 // decided counts and logs one answer.
-func (o *observer) decided(ctx context.Context, r request, d decision, start, end time.Time) {
-	took := end.Sub(start)
+func (o *observer) decided(ctx context.Context, r request, d decision, start time.Time, took time.Duration) {
 	o.count(r.route, d.reason())
 	o.duration.Observe(took.Seconds())
-	o.line(ctx, r, d, took, end)
+	o.line(ctx, r, d, took, start.Add(took))
 }
 
 // salvage counts and logs an answer whose making panicked, perhaps in here.

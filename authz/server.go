@@ -108,8 +108,8 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 			g.observer.salvage(ctx, r, d)
 		}
 	}()
-	g.observer.inFlight.Inc()
-	defer g.observer.inFlight.Dec()
+	g.observer.inFlight.Add(1)
+	defer g.observer.inFlight.Add(-1)
 
 	start := g.clock()
 	r, err := g.read(asked)
@@ -122,14 +122,14 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 		d = d.refused(problem.Internal.Because(err))
 		out = faulty(into, r, d)
 	}
-	g.observer.decided(ctx, r, d, start, g.clock())
+	g.observer.decided(ctx, r, d, start, g.since(start))
 	return out
 }
 
 // read takes the fast path, and where that gives up the ordinary one.
 func (g *Gate) read(asked string) (request, error) {
-	if g.fast != nil {
-		if r, ok := g.fast.shapes.read(asked); ok {
+	if g.answers != nil {
+		if r, ok := fastRequest(asked); ok {
 			return r, nil
 		}
 	}
@@ -138,8 +138,8 @@ func (g *Gate) read(asked string) (request, error) {
 
 // write takes the fast path, and where that gives up the ordinary one.
 func (g *Gate) write(into []byte, r request, d decision) ([]byte, error) {
-	if g.fast != nil {
-		if out, ok := g.fast.refusals.write(into, &r, &d); ok {
+	if g.answers != nil {
+		if out, ok := g.answers.append(into, &r, &d); ok {
 			return out, nil
 		}
 	}

@@ -80,15 +80,9 @@ func (id CompanyID) AppendTo(b []byte) []byte { return appendText(b, id) }
 
 func appendText(b []byte, id [16]byte) []byte {
 	const digits = "0123456789abcdef"
-	var text [textLength]byte
-	at := 0
-	for i, c := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text[at] = '-'
-			at++
-		}
-		text[at], text[at+1] = digits[c>>4], digits[c&0xf]
-		at += 2
+	text := [textLength]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, at := range [len(id)]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
+		text[at], text[at+1] = digits[id[i]>>4], digits[id[i]&0xf]
 	}
 	return append(b, text[:]...)
 }
