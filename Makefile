@@ -68,7 +68,7 @@ fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
 	@for pkg in $$(go list $(PKG)); do \
 		for name in $$(go test -run '^$$' -list '^Fuzz' "$$pkg" | grep '^Fuzz'); do \
 			echo "$$pkg $$name"; \
-			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$pkg" || exit 1; \
 		done; \
 	done
 
