@@ -44,14 +44,11 @@ func (s *Store) ReplacePasswordHash(ctx context.Context, user identity.UserID, o
 		return false, ErrBadText
 	}
 	replaced := false
-	err := s.write(ctx, queryReplaceHash, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx, `UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2`,
+	err := s.change(ctx, queryReplaceHash, "replacing a password hash", func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2`,
 			uuidOrNull(user), oldHash, newHash)
-		if err != nil {
-			return fmt.Errorf("replacing a password hash: %w", err)
-		}
 		replaced = tag.RowsAffected() == 1
-		return nil
+		return err
 	})
 	return replaced, err
 }

@@ -186,10 +186,17 @@ type plainError struct {
 func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.error }
 
+// beginSQL is one message to the server. The isolation is named because a database
+// may have another default, under which what is read after waiting for a row lock
+// would be stale.
+//
+// The wait for a lock is bounded because it holds a connection: one user's row that
+// somebody keeps locked would, with a few attempts to log in, take all of them. The
+// bound is the transaction's, not the connection's, which a proxy may share.
+const beginSQL = `begin isolation level read committed read write; set local lock_timeout = '1s'`
+
 // begin starts a transaction on a connection that has just been heard of, so
 // that a restart of the server costs no request.
 func (s *Store) begin(ctx context.Context, work func(pgx.Tx) error) error {
-	// The isolation is named because a database may have another default, under
-	// which what is read after waiting for a row lock would be stale.
-	return pgx.BeginTxFunc(withProof(ctx), s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, work)
+	return pgx.BeginTxFunc(withProof(ctx), s.pool, pgx.TxOptions{BeginQuery: beginSQL}, work)
 }
