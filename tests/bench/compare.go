@@ -107,8 +107,11 @@ func (a *arena) meet(ctx context.Context, m matter) (report.Comparison, error) {
 		c.Paced = append(c.Paced, pair)
 	}
 	c.Summarise()
-	a.say("%-20s %.2f × the no-op's throughput, %.2f × its CPU, p50 %.2f ×, p99 %.2f ×", m.name,
-		c.Throughput.Median, c.AuthCPU.Median, c.P50.Median, c.P99.Median)
+	timing := ""
+	if paced > 0 {
+		timing = fmt.Sprintf(", p50 %.2f ×, p99 %.2f ×", c.P50.Median, c.P99.Median)
+	}
+	a.say("%-20s %.2f × the no-op's throughput, %.2f × its CPU%s", m.name, c.Throughput.Median, c.AuthCPU.Median, timing)
 	return c, nil
 }
 

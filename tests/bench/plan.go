@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/atenex/gatehouse/tests/bench/report"
 )
 
 // plan is everything that bounds a run.
@@ -38,28 +41,32 @@ type plan struct {
 // parts of a run, by name; empty: all.
 type parts map[string]bool
 
-const (
-	partMicro      = "micro"
-	partCompare    = "compare"
-	partRevocation = "revocation"
-)
-
 func (p parts) String() string { return "" }
 
 // Set takes a comma-separated list.
 func (p parts) Set(text string) error {
 	for name := range strings.SplitSeq(text, ",") {
-		switch name {
-		case partMicro, partCompare, partRevocation:
-			p[name] = true
-		default:
-			return fmt.Errorf("%q is none of %s, %s, %s", name, partMicro, partCompare, partRevocation)
+		if !slices.Contains(everyPart(), name) {
+			return fmt.Errorf("%q is none of %s", name, strings.Join(everyPart(), ", "))
 		}
+		p[name] = true
 	}
 	return nil
 }
 
 func (p parts) has(name string) bool { return len(p) == 0 || p[name] }
+
+func everyPart() []string { return []string{report.InProcess, report.Compare, report.Revocation} }
+
+// list is the parts that are to run.
+func (p parts) list() (names []string) {
+	for _, name := range everyPart() {
+		if p.has(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // readPlan reads the command line. The defaults are those of the committed
 // results, and take 7 to 9 minutes.

@@ -7,12 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +20,7 @@ import (
 	"github.com/atenex/gatehouse/tests/bench/report"
 	"github.com/atenex/gatehouse/tests/bench/revocation"
 	"github.com/atenex/gatehouse/tests/bench/rig"
+	"github.com/atenex/gatehouse/tests/bench/tool"
 )
 
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
@@ -37,15 +35,15 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	// The load generator allocates next to nothing while it measures, but shares
 	// the machine: its collector should not run for what was made before.
 	debug.SetGCPercent(400)
-	start := time.Now()
+	start, env := time.Now(), rig.Environ(environ)
 	say := func(format string, a ...any) {
 		fmt.Fprintf(stderr, "%4.0fs  "+format+"\n", append([]any{time.Since(start).Seconds()}, a...)...)
 	}
 	r := &report.Report{
 		Command: strings.TrimSpace("make bench " + bencher(args)), Date: start, Machine: proc.ReadMachine(),
-		Commit: commit(ctx),
+		Commit: commit(ctx, env), Parts: p.only.list(),
 	}
-	if err := measure(ctx, p, rig.Environ(environ), r, say); err != nil {
+	if err := measure(ctx, p, env, r, say); err != nil {
 		// What a signal interrupted failed for that.
 		fmt.Fprintln(stderr, "bench:", errors.Join(err, ctx.Err()))
 		return failed
@@ -87,7 +85,7 @@ func verdict(p plan, r *report.Report, stderr io.Writer) int {
 // measure runs the parts and fills in the report.
 func measure(ctx context.Context, p plan, env map[string]string, r *report.Report, say func(string, ...any)) (err error) {
 	// In process first, while nothing else of ours runs.
-	if p.only.has(partMicro) {
+	if p.only.has(report.InProcess) {
 		say("benchmarks in process")
 		if r.Micro, err = inProcess(ctx, p, env); err != nil {
 			return err
@@ -95,7 +93,7 @@ func measure(ctx context.Context, p plan, env map[string]string, r *report.Repor
 	} else {
 		r.Skipped = append(r.Skipped, "in process: not asked for")
 	}
-	if !p.only.has(partCompare) && !p.only.has(partRevocation) {
+	if !p.only.has(report.Compare) && !p.only.has(report.Revocation) {
 		return nil
 	}
 	ground, err := rig.Open(rig.Options{
@@ -126,7 +124,7 @@ func measure(ctx context.Context, p plan, env map[string]string, r *report.Repor
 	}
 	defer func() { err = errors.Join(err, upstream.Close()) }()
 
-	if p.only.has(partCompare) {
+	if p.only.has(report.Compare) {
 		say("comparing")
 		var skipped []string
 		if r.Comparisons, skipped, err = compare(ctx, p, ground, people, upstream.Address(), say); err != nil {
@@ -136,7 +134,7 @@ func measure(ctx context.Context, p plan, env map[string]string, r *report.Repor
 	} else {
 		r.Skipped = append(r.Skipped, "comparisons: not asked for")
 	}
-	if p.only.has(partRevocation) {
+	if p.only.has(report.Revocation) {
 		say("revoking %d times on %d replicas", p.revocations, p.replicas)
 		v, err := revoke(ctx, p, ground, people, upstream.Address())
 		if err != nil {
@@ -153,10 +151,6 @@ func measure(ctx context.Context, p plan, env map[string]string, r *report.Repor
 // inProcess runs the benchmarks that bars are about. One that is not there yet
 // shows as a bar that was not measured.
 func inProcess(ctx context.Context, p plan, env map[string]string) ([]micro.Benchmark, error) {
-	pairs := make([]string, 0, len(env))
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		pairs = append(pairs, name+"="+env[name])
-	}
 	var all []micro.Benchmark
 	for _, b := range []struct {
 		pkg, match string
@@ -165,7 +159,7 @@ func inProcess(ctx context.Context, p plan, env map[string]string) ([]micro.Benc
 		{"./authz", "^(BenchmarkWarmCheck|BenchmarkColdTokenCheck)$", p.benchtime},
 		{"./authz/activity", "^BenchmarkMillionUsers$", time.Millisecond}, // one run
 	} {
-		some, err := micro.Run(ctx, pairs, b.pkg, b.match, b.each)
+		some, err := micro.Run(ctx, env, b.pkg, b.match, b.each)
 		if err != nil {
 			return nil, err
 		}
@@ -259,8 +253,8 @@ func write(dir string, r *report.Report) error {
 }
 
 // commit is what the tree says it is.
-func commit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").Output()
+func commit(ctx context.Context, env map[string]string) string {
+	out, err := tool.Run(ctx, env, "git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 	if err != nil {
 		return "unknown"
 	}

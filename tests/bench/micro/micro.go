@@ -7,11 +7,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/atenex/gatehouse/tests/bench/tool"
 )
 
 // Benchmark is one line of `go test -bench`.
@@ -24,12 +25,10 @@ type Benchmark struct {
 
 // Run runs the benchmarks of a package whose names match, for so long each.
 // None that match is no error: none are returned.
-func Run(ctx context.Context, env []string, pkg, match string, each time.Duration) ([]Benchmark, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", match, "-benchmem", "-benchtime", each.String(), "-timeout", "5m", pkg)
-	cmd.Env = env
-	out, err := cmd.CombinedOutput()
+func Run(ctx context.Context, env map[string]string, pkg, match string, each time.Duration) ([]Benchmark, error) {
+	out, err := tool.Run(ctx, env, "go", "test", "-run", "^$", "-bench", match, "-benchmem", "-benchtime", each.String(), "-timeout", "5m", pkg)
 	if err != nil {
-		return nil, fmt.Errorf("benchmarks of %s: %w\n%s", pkg, err, out)
+		return nil, err
 	}
 	return parse(pkg, out)
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/atenex/gatehouse/tests/bench/figures"
@@ -65,7 +66,7 @@ func figure(v float64, unit string) string {
 	}
 }
 
-// Judge holds the run against every bar.
+// Judge holds the run against every bar of its parts.
 func (r *Report) Judge() {
 	ratio := func(what, name string, atLeast bool, limit float64, of func(*Comparison) figures.Spread) Bar {
 		b := Bar{What: what, AtLeast: atLeast, Limit: limit, Unit: "×"}
@@ -83,19 +84,28 @@ func (r *Report) Judge() {
 		return b
 	}
 	throughput := func(c *Comparison) figures.Spread { return c.Throughput }
-	r.Bars = []Bar{
-		ratio("throughput, warm", Warm, true, 1.35, throughput),
-		ratio("auth CPU per check, warm", Warm, false, 0.48, func(c *Comparison) figures.Spread { return c.AuthCPU }),
-		ratio("throughput, token cache off", NoTokenCache, true, 1.0, throughput),
-		ratio("throughput, cold users", Cold, true, 0.7, throughput),
-		ratio("p50 at the fixed rate, warm", Warm, false, 1.0, func(c *Comparison) figures.Spread { return c.P50 }),
-		ratio("p99 at the fixed rate, warm", Warm, false, 1.2, func(c *Comparison) figures.Spread { return c.P99 }),
-		inProcess("a warm check in process", "WarmCheck", "ns/op", 1e-3, 1, "µs"),
-		inProcess("its allocations", "WarmCheck", "allocs/op", 1, 0, ""),
-		inProcess("a check of an unseen token in process", "ColdTokenCheck/fast_path", "ns/op", 1e-3, 8, "µs"),
-		inProcess("1,000,000 users, counted", "MillionUsers", "MB-counted", 1, 300, "MB"),
-		inProcess("1,000,000 users, of the heap", "MillionUsers", "MB-heap", 1, 300, "MB"),
-		r.revocationBar(),
+	r.Bars = nil
+	if slices.Contains(r.Parts, Compare) {
+		r.Bars = append(r.Bars,
+			ratio("throughput, warm", Warm, true, 1.35, throughput),
+			ratio("auth CPU per check, warm", Warm, false, 0.48, func(c *Comparison) figures.Spread { return c.AuthCPU }),
+			ratio("throughput, token cache off", NoTokenCache, true, 1.0, throughput),
+			ratio("throughput, cold users", Cold, true, 0.7, throughput),
+			ratio("p50 at the fixed rate, warm", Warm, false, 1.0, func(c *Comparison) figures.Spread { return c.P50 }),
+			ratio("p99 at the fixed rate, warm", Warm, false, 1.2, func(c *Comparison) figures.Spread { return c.P99 }),
+		)
+	}
+	if slices.Contains(r.Parts, InProcess) {
+		r.Bars = append(r.Bars,
+			inProcess("a warm check in process", "WarmCheck", "ns/op", 1e-3, 1, "µs"),
+			inProcess("its allocations", "WarmCheck", "allocs/op", 1, 0, ""),
+			inProcess("a check of an unseen token in process", "ColdTokenCheck/fast_path", "ns/op", 1e-3, 8, "µs"),
+			inProcess("1,000,000 users, counted", "MillionUsers", "MB-counted", 1, 300, "MB"),
+			inProcess("1,000,000 users, of the heap", "MillionUsers", "MB-heap", 1, 300, "MB"),
+		)
+	}
+	if slices.Contains(r.Parts, Revocation) {
+		r.Bars = append(r.Bars, r.revocationBar())
 	}
 }
 

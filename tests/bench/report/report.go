@@ -14,10 +14,12 @@ import (
 
 // Report is one run.
 type Report struct {
-	Command    string       `json:"command"`
-	Date       time.Time    `json:"date"`
-	Commit     string       `json:"commit"`
-	Took       string       `json:"took"`
+	Command string    `json:"command"`
+	Date    time.Time `json:"date"`
+	Commit  string    `json:"commit"`
+	Took    string    `json:"took"`
+	// Parts are what was asked for: the bars of others are not held.
+	Parts      []string     `json:"parts"`
 	Machine    proc.Machine `json:"machine"`
 	Envoy      string       `json:"envoy"`
 	PostgreSQL string       `json:"postgresql"`
@@ -29,6 +31,13 @@ type Report struct {
 	Skipped     []string           `json:"skipped"`
 	Bars        []Bar              `json:"bars"`
 }
+
+// The parts of a run.
+const (
+	InProcess  = "micro"
+	Compare    = "compare"
+	Revocation = "revocation"
+)
 
 // Comparison is one contender held against the no-op. All ratios are its figure
 // divided by the no-op's in the same pair of rounds.

@@ -26,6 +26,7 @@ func pairs(throughput, cpu, latency float64) (closed, paced []Pair) {
 
 func passing() *Report {
 	r := &Report{
+		Parts: []string{InProcess, Compare, Revocation},
 		Micro: []micro.Benchmark{
 			{Name: "WarmCheck", Figures: map[string]float64{"ns/op": 700, "allocs/op": 0}},
 			{Name: "ColdTokenCheck/fast_path", Figures: map[string]float64{"ns/op": 7000}},
@@ -61,6 +62,7 @@ func TestBars(t *testing.T) {
 		{"very late warm", func(r *Report) { set(r, Warm, 1.4, 0.4, 1.21) }, "p50 at the fixed rate, warm; p99 at the fixed rate, warm"},
 		{"slow without the cache of tokens", func(r *Report) { set(r, NoTokenCache, 0.99, 2, 2) }, "throughput, token cache off"},
 		{"slow with cold users", func(r *Report) { set(r, Cold, 0.69, 2, 2) }, "throughput, cold users"},
+		{"a part that nobody asked for has no bars", func(r *Report) { r.Parts, r.Micro, r.Comparisons = []string{Revocation}, nil, nil }, ""},
 		{"one allocation", func(r *Report) { r.Micro[0].Figures["allocs/op"] = 1 }, "its allocations"},
 		{"a late refusal", func(r *Report) { r.Revocation.Last.P99 = 51 * time.Millisecond }, "p99 from a commit to the last replica's first refusal"},
 		{

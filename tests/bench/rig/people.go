@@ -12,6 +12,7 @@ import (
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/token"
 	"github.com/atenex/gatehouse/tests/bench/load"
+	"github.com/atenex/gatehouse/tests/bench/tool"
 )
 
 // Person is a user with a login and two companies: its own, and one that it is a
@@ -107,7 +108,8 @@ func adopt(ctx context.Context, conn *pgx.Conn, people []Person) error {
 func (r *Rig) migrate(ctx context.Context) error {
 	env := maps.Clone(r.options.Environ)
 	env["GATEWAY_DATABASE_URL"], env["GATEWAY_JWT_SECRET"] = r.database, secret
-	return command(ctx, env, r.program("gatehouse"), "migrate")
+	_, err := tool.Run(ctx, env, r.program("gatehouse"), "migrate")
+	return err
 }
 
 // settle gives everybody a login and the few a second company, and leaves the

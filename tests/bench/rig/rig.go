@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/devstack"
+	"github.com/atenex/gatehouse/tests/bench/tool"
 )
 
 // Options say where to find what is not built here.
@@ -69,22 +69,12 @@ func (r *Rig) EnvoyVersion() string { return r.envoyBin.Version }
 // Build compiles the programs of this tree.
 func (r *Rig) Build(ctx context.Context) error {
 	const module = "github.com/atenex/gatehouse/"
-	return command(ctx, r.options.Environ, "go", "build", "-trimpath", "-o", r.program("")+string(filepath.Separator),
+	_, err := tool.Run(ctx, r.options.Environ, "go", "build", "-trimpath", "-o", r.program("")+string(filepath.Separator),
 		module+"cmd/authz", module+"cmd/gatehouse", module+"tests/bench/noop", module+"tests/bench/ordinary")
+	return err
 }
 
 func (r *Rig) program(name string) string { return filepath.Join(r.dir, "bin", name) }
-
-// command runs a program to its end, in the working directory.
-func command(ctx context.Context, env map[string]string, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = pairs(env)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", name, args[0], err, out)
-	}
-	return nil
-}
 
 // Prepare looks for Envoy and starts PostgreSQL, with the durability that it has by
 // default: what is measured here is what an installation pays.
