@@ -373,7 +373,7 @@ func (m *migrator) explain(ctx context.Context, err error) error {
 	}
 	switch refused.Code {
 	case codeLockNotAvailable, codeDeadlock:
-		return fmt.Errorf("%w, nothing was changed; holders of users and companies: %s (%w)", ErrLocked, m.holders(ctx), err)
+		return fmt.Errorf("%w, nothing was changed; holders of our tables: %s (%w)", ErrLocked, m.holders(ctx), err)
 	case codeDenied:
 		return fmt.Errorf("the database role lacks a right, nothing was changed; "+
 			"migrations must run as the owner of users and companies, with CREATE on the schema %q: %w", m.schema, err)
@@ -384,14 +384,14 @@ func (m *migrator) explain(ctx context.Context, err error) error {
 	}
 }
 
-// holders describes who holds the adopted tables right now.
+// holders describes who holds the tables right now.
 func (m *migrator) holders(ctx context.Context) string {
 	const none = "none seen any more"
 	rows, err := m.control.QueryContext(ctx, `
 		SELECT DISTINCT format('pid %s (user %s, application %s, %s for %s s)', a.pid, a.usename,
 		       quote_literal(coalesce(a.application_name, '')), a.state, extract(epoch FROM now() - a.xact_start)::int)
 		  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'))
+		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'), to_regclass('company_members'), to_regclass('sessions'))
 		   AND l.granted AND a.pid <> pg_backend_pid() LIMIT 5`)
 	if err != nil {
 		return none

@@ -1,8 +1,11 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -74,4 +77,53 @@ func spelt(list []postgres.Broken) []string {
 		out = append(out, fmt.Sprint(b))
 	}
 	return out
+}
+
+// A database of the release before, whose triggers and functions know no seal.
+func TestMigrateBringsAnOlderReleasesNoticesUpToDate(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	version := db.migrate().Version
+	db.addUser(userID(1), "ada@example.com", companyID(1))
+	db.exec(`DELETE FROM gatehouse_migrations WHERE version_id >= 2`)
+	db.exec(`DROP TABLE gatehouse_replicas, gatehouse_fence; DROP INDEX sessions_ended_idx`)
+	e, _ := replica(t, db.url, "early:1", nil)
+	result := db.migrate()
+	if len(result.Applied) != int(version)-1 || result.Version != version || len(result.Repaired) != 0 {
+		t.Errorf("result = %+v, want all but the first migration", result)
+	}
+	if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken) != 0 {
+		t.Errorf("status = %+v, %v", status, err)
+	}
+	// authz that was started before it trusts it now, without a restart.
+	e.settle(t)
+	e.heard()
+	db.exec(`UPDATE users SET is_active = false`)
+	e.sync(t, db)
+	if got := e.heard(); got != "u:"+userID(1).String() {
+		t.Errorf("heard %q", got)
+	}
+}
+
+func TestMigrateThatCannotPutBackATriggerNamesTheHolder(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.migrate()
+	db.exec(`DROP TRIGGER gatehouse_sessions_went ON sessions`)
+	holder := connect(t, db.url)
+	holder.exec(`BEGIN; LOCK TABLE sessions IN ACCESS SHARE MODE`)
+	_, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	if err != nil {
+		t.Errorf("a reader held up a trigger that is missing: %v", err)
+	}
+	db.exec(`ALTER TABLE sessions DISABLE TRIGGER gatehouse_sessions_went`)
+	holder.exec(`ROLLBACK; BEGIN; LOCK TABLE sessions IN ROW EXCLUSIVE MODE`)
+	_, err = postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	if !errors.Is(err, postgres.ErrLocked) || !strings.Contains(err.Error(), "idle in transaction") {
+		t.Errorf("err = %v", err)
+	}
+	holder.exec(`ROLLBACK`)
+	if result := db.migrate(); len(result.Repaired) != 1 {
+		t.Errorf("result = %+v", result)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +127,7 @@ func (r *reporter) run(ctx context.Context) {
 		}
 		line.hangUp()
 		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || connectionLost(err) {
+		if !errors.As(err, &refused) || strings.HasPrefix(refused.Code, classIntervention) {
 			r.again() // a server that is away is the listener's to tell
 			continue
 		}
@@ -135,12 +136,14 @@ func (r *reporter) run(ctx context.Context) {
 			r.logger.WarnContext(ctx, "this replica cannot say what it has heard: the operator's command will not wait for it; "+
 				"changes are heard all the same", "table", "gatehouse_replicas", "error", err.Error())
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(refusedPause):
-			r.again()
+		if strings.HasPrefix(refused.Code, classDenied) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(refusedPause):
+			}
 		}
+		r.again()
 	}
 }
 

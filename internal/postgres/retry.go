@@ -21,6 +21,9 @@ const (
 	codeAdminShutdown    = "57P01"
 	codeCrashShutdown    = "57P02"
 	codeIdleTimeout      = "57P05"
+
+	classDenied       = "42" // or there is no such table
+	classIntervention = "57" // the server is being stopped or started
 )
 
 type proofKey struct{}
