@@ -31,10 +31,11 @@ func TestAnOutageOfPostgresForgivesNoChange(t *testing.T) {
 		name    string
 		down    func()
 		outlive bool // it lasts longer than anything is trusted
+		late    bool // the change is made before anybody can listen again
 	}{
-		{"stopped in order", server.Stop, true},
-		{"stopped at once", func() { signal(syscall.SIGQUIT); server.Stop() }, true},
-		{"crashed, and is soon back", server.Kill, false},
+		{"stopped in order", server.Stop, true, true},
+		{"stopped at once", func() { signal(syscall.SIGQUIT); server.Stop() }, true, false},
+		{"crashed, and is soon back", server.Kill, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			u, w := f.remembered(t)
@@ -43,6 +44,12 @@ func TestAnOutageOfPostgresForgivesNoChange(t *testing.T) {
 				f.wantOutage(t, w)
 			}
 			w.change(func() time.Time {
+				for _, r := range f.replicas {
+					if test.late {
+						r.between.freeze(listenerName)
+					}
+					defer r.between.thaw()
+				}
 				at := make(chan time.Time, 1)
 				go f.asSoonAsThere(t.Context(), at, disable, u.id)
 				server.Start()

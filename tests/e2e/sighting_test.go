@@ -174,14 +174,13 @@ func (w *watch) change(f func() (committed time.Time)) {
 func wantForgotten(then outcome, replicas []*replica, watches ...*watch) {
 	for _, w := range watches {
 		w.t.Helper()
-		w.await("the change counts", w.f.each(replicas, then, 1, w.began))
+		w.await("the change counts", w.judged(w.f.each(replicas, then, 1, w.began)))
 	}
 	all := time.Now()
 	for _, w := range watches {
 		if then == refused { // what is left undecided takes its time
-			w.await("it is final", w.f.each(replicas, then, 3, all))
+			w.await("it is final", w.judged(w.f.each(replicas, then, 3, all)))
 		}
-		w.judge()
 	}
 }
 
@@ -189,13 +188,20 @@ func wantForgotten(then outcome, replicas []*replica, watches ...*watch) {
 // documented bound, and judges again.
 func (w *watch) wantOutlasted(then outcome, replicas []*replica) {
 	w.t.Helper()
-	w.await("the bound has passed", w.f.each(replicas, then, 1, w.committed.Add(w.f.trusted)))
-	w.judge()
+	w.await("the bound has passed", w.judged(w.f.each(replicas, then, 1, w.committed.Add(w.f.trusted))))
 }
 
-func (w *watch) judge() {
+// judged judges before it looks.
+func (w *watch) judged(holds func([]sighting) error) func([]sighting) error {
+	return func(seen []sighting) error {
+		w.t.Helper()
+		w.judge(seen)
+		return holds(seen)
+	}
+}
+
+func (w *watch) judge(seen []sighting) {
 	w.t.Helper()
-	seen := w.sightings()
 	first := map[string]time.Time{}
 	for _, s := range seen {
 		if at, told := first[s.by]; s.outcome == refused && s.sent.After(w.began) && (!told || s.came.Before(at)) {
