@@ -48,7 +48,7 @@ func (d *database) eventuallyReplicas(want string) {
 		got = d.one(`SELECT string_agg(name, ' ' ORDER BY name) FROM gatehouse_replicas`)
 		return got == want
 	})
-	if d.t.Failed() {
+	if got != want {
 		d.t.Fatalf("replicas are %q, want %q", got, want)
 	}
 }
