@@ -148,15 +148,17 @@ func (f *fleet) spread(rendered []byte, name, names string) []byte {
 func (f *fleet) like(all []any, name string, swap *strings.Replacer) map[string]any {
 	f.t.Helper()
 	for _, v := range all {
-		if m, ok := v.(map[string]any); ok && (name == "" || m["name"] == name) {
-			text, err := yaml.Marshal(m)
-			if err != nil {
-				f.t.Fatal(err)
-			}
-			var out map[string]any
-			parse(f.t, []byte(swap.Replace(string(text))), &out)
-			return out
+		m, ok := v.(map[string]any)
+		if !ok || name != "" && m["name"] != name {
+			continue
 		}
+		text, err := yaml.Marshal(m)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		var out map[string]any
+		parse(f.t, []byte(swap.Replace(string(text))), &out)
+		return out
 	}
 	f.t.Fatalf("the rendered configuration has no %q", name)
 	return nil

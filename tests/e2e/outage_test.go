@@ -47,13 +47,17 @@ func TestAnOutageOfPostgresForgivesNoChange(t *testing.T) {
 				for _, r := range f.replicas {
 					if test.late {
 						r.between.freeze(listenerName)
+						t.Cleanup(r.between.thaw)
 					}
-					defer r.between.thaw()
 				}
-				at := make(chan time.Time, 1)
-				go f.asSoonAsThere(t.Context(), at, disable, u.id)
+				committed := make(chan time.Time, 1)
+				go f.asSoonAsThere(t.Context(), committed, disable, u.id)
 				server.Start()
-				return <-at
+				at := <-committed
+				for _, r := range f.replicas {
+					r.between.thaw()
+				}
+				return at
 			})
 			wantForgotten(refused, f.replicas, w)
 			w.wantOutlasted(refused, f.replicas)

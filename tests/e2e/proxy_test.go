@@ -98,15 +98,16 @@ func (p *proxy) join(in net.Conn, target string) {
 // then pairs of names and values, each ended by a zero byte. A request to cancel
 // has no name, nor has one for TLS, which is not spoken here.
 func startup(in io.Reader) (message []byte, name string, err error) {
-	message = make([]byte, 8)
-	if _, err := io.ReadFull(in, message); err != nil {
+	head := make([]byte, 8)
+	if _, err := io.ReadFull(in, head); err != nil {
 		return nil, "", err
 	}
-	length := binary.BigEndian.Uint32(message)
+	length := binary.BigEndian.Uint32(head)
 	if length < 8 || length > 10_000 {
 		return nil, "", errors.New("this is not PostgreSQL's protocol")
 	}
-	message = append(message, make([]byte, length-8)...)
+	message = make([]byte, length)
+	copy(message, head)
 	if _, err := io.ReadFull(in, message[8:]); err != nil {
 		return nil, "", err
 	}

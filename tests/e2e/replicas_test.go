@@ -23,16 +23,27 @@ func commits(statements ...statement) func(*admin) time.Time {
 	return func(a *admin) time.Time { a.t.Helper(); return a.do(statements...) }
 }
 
-// subjects are one for each way.
+// subjects are one for each way; the first makes everybody be forgotten.
 func subjects(t *testing.T, s *stack) []*subject {
 	t.Helper()
 	var all []*subject
 	add := func(name string, c claims, want refusal, revoke, revive func(*admin) time.Time) {
 		all = append(all, &subject{name: name, raw: token(t, c), refusal: want, revoke: revoke, revive: revive})
 	}
+	const join = `INSERT INTO company_members (user_id, company_id) VALUES ($1::uuid, $2::uuid)`
+	u, second := s.newMember(), s.newCompany()
+	s.row(join, u.id, second)
+	// Everybody else's memberships outlive it.
+	add("company_members is truncated", claimsOf(u).with("company_id", second), companyLeft,
+		commits(
+			sql(`CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM company_members WHERE user_id <> '`+u.id+`'`),
+			sql(`TRUNCATE company_members`),
+			sql(`INSERT INTO company_members SELECT * FROM kept`)),
+		commits(sql(join, u.id, second)))
+
 	const setActive = `UPDATE users SET is_active = $2 WHERE id = $1::uuid`
 
-	u := s.newMember()
+	u = s.newMember()
 	add("a user is disabled", claimsOf(u), inactiveUser, commits(sql(setActive, u.id, false)), commits(sql(setActive, u.id, true)))
 
 	u = s.newMember()
@@ -52,8 +63,7 @@ func subjects(t *testing.T, s *stack) []*subject {
 		commits(sql(`UPDATE users SET tokens_valid_after = now() WHERE id = $1::uuid`, u.id)),
 		commits(sql(`UPDATE users SET tokens_valid_after = NULL WHERE id = $1::uuid`, u.id)))
 
-	const join = `INSERT INTO company_members (user_id, company_id) VALUES ($1::uuid, $2::uuid)`
-	u, second := s.newMember(), s.newCompany()
+	u, second = s.newMember(), s.newCompany()
 	s.row(join, u.id, second)
 	var userID, companyID pgtype.UUID
 	if err := userID.Scan(u.id); err != nil {
@@ -68,16 +78,6 @@ func subjects(t *testing.T, s *stack) []*subject {
 			a.t.Helper()
 			return a.copyIn("company_members", []string{"user_id", "company_id"}, userID, companyID)
 		})
-
-	u, second = s.newMember(), s.newCompany()
-	s.row(join, u.id, second)
-	// Everybody else's memberships outlive it.
-	add("company_members is truncated", claimsOf(u).with("company_id", second), companyLeft,
-		commits(
-			sql(`CREATE TEMPORARY TABLE kept ON COMMIT DROP AS SELECT * FROM company_members WHERE user_id <> '`+u.id+`'`),
-			sql(`TRUNCATE company_members`),
-			sql(`INSERT INTO company_members SELECT * FROM kept`)),
-		commits(sql(join, u.id, second)))
 
 	u = s.newMember()
 	add("a company is suspended", claimsOf(u), companyOnHold,
@@ -96,52 +96,62 @@ func subjects(t *testing.T, s *stack) []*subject {
 	return all
 }
 
-// Replicas that know nothing of each other, and every way in which access ends,
-// at the same time: none of them goes back on its first refusal.
+// Replicas that know nothing of each other, and every way in which access ends:
+// none of them goes back on its first refusal.
 func TestEveryReplicaHearsOfEveryChange(t *testing.T) {
 	t.Parallel()
-	const rounds = 8
 	f := startFleet(t, postgrestest.New(t), map[string]string{"GATEWAY_LOG_LEVEL": "WARNING"})
-	a := newAdmin(t, f.database)
 	all := subjects(t, f.stack)
-	before := map[*replica]float64{}
+	for _, test := range []struct {
+		name     string
+		rounds   int
+		subjects []*subject
+	}{
+		{"one change each, all at the same time", 8, all[1:]},
+		// It makes everything forgotten, and so would hide that another was not heard.
+		{all[0].name, 3, all[:1]},
+	} {
+		t.Run(test.name, func(t *testing.T) { f.hears(t, test.rounds, test.subjects) })
+	}
+}
+
+func (f *fleet) hears(t *testing.T, rounds int, subjects []*subject) {
+	t.Helper()
+	a := newAdmin(t, f.database)
 	var watches []*watch
-	for _, s := range all {
+	for _, s := range subjects {
 		s.w = f.watch(t, s.raw, s.refusal)
 		s.w.name = s.name
 		watches = append(watches, s.w)
 	}
-	for _, s := range all {
-		s.w.await("every replica lets it in", f.each(f.replicas, allowed, 2, time.Time{}))
+	for _, w := range watches {
+		w.await("every replica lets it in", f.each(f.replicas, allowed, 1, time.Time{}))
 	}
+	f.remembers(t, watches[0])
+	before := map[*replica]float64{}
 	for _, r := range f.replicas {
 		before[r] = r.mustMetric(t, "gatehouse_authz_cache_hits_total")
 	}
-	for range rounds {
-		for _, s := range all {
+	for round := range rounds {
+		for _, s := range subjects {
 			s.w.change(func() time.Time { return s.revoke(a) })
 		}
 		wantForgotten(refused, f.replicas, watches...)
-		for _, s := range all {
+		for _, s := range subjects {
+			if round == rounds-1 { // until nothing of it can be remembered
+				s.w.wantOutlasted(refused, f.replicas)
+			}
 			s.w.decided()
 			s.w.change(func() time.Time { return s.revive(a) })
 		}
-		for _, s := range all {
-			s.w.wantGranted(f.replicas)
-			s.w.decided()
+		for _, w := range watches {
+			w.wantGranted(f.replicas)
+			w.decided()
 		}
-	}
-	// The last time, until nothing of it can be remembered.
-	for _, s := range all {
-		s.w.change(func() time.Time { return s.revoke(a) })
-	}
-	wantForgotten(refused, f.replicas, watches...)
-	for _, s := range all {
-		s.w.wantOutlasted(refused, f.replicas)
 	}
 	for _, r := range f.replicas {
 		// Otherwise there was nothing to forget.
-		if hits := r.mustMetric(t, "gatehouse_authz_cache_hits_total") - before[r]; hits < rounds*float64(len(all)) {
+		if hits := r.mustMetric(t, "gatehouse_authz_cache_hits_total") - before[r]; hits < float64(rounds*len(subjects)) {
 			t.Errorf("%s answered %v checks from memory, too few to say anything", r.host, hits)
 		}
 	}

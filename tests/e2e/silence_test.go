@@ -64,7 +64,7 @@ func TestNoSilenceIsTrustedLongerThanTheProofOfLife(t *testing.T) {
 			a := newAdmin(t, f.database)
 			for _, r := range test.replicas {
 				r.between.freeze(test.silenced...)
-				defer r.between.thaw()
+				t.Cleanup(r.between.thaw)
 			}
 			w.change(func() time.Time { return a.do(sql(disable, u.id)) })
 			wantForgotten(refused, f.replicas[len(test.replicas):], w)
@@ -117,7 +117,7 @@ func TestNoSilenceIsTrustedLongerThanTheProofOfLife(t *testing.T) {
 			r := some[0]
 			if test.silenced {
 				r.between.freeze(listenerName)
-				defer r.between.thaw()
+				t.Cleanup(r.between.thaw)
 			}
 			if err := r.authzProcess.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
