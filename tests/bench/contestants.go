@@ -93,7 +93,7 @@ func cast(ctx context.Context, p plan, r *rig.Rig, stage *rig.Stage) (noop conte
 			rival: contestant{name: "ours-cold", style: edge.Recommended, server: ours("ours-cold", nil)},
 		},
 		matter{
-			name: "whole-edge", title: "Gatehouse warm, the whole rendered edge (CORS, header hygiene, access log …)",
+			name: "whole-edge", title: "Gatehouse warm, the whole rendered edge (CORS, header hygiene, access log into a pipe)",
 			rival: contestant{name: "whole-edge", style: edge.Whole, server: warm},
 		},
 		matter{
