@@ -164,6 +164,8 @@ func TestReplicasDieAndComeBackUnderLoad(t *testing.T) {
 		})
 		others.change(func() time.Time { return a.do(sql(disable, u.id)) })
 		wantForgotten(refused, rest, others)
+		// Where nobody else can be asked, nobody is let in.
+		w.wantOutlasted(undecided, []*replica{r})
 
 		r.startAuthz()
 		for _, dead := range []*watch{w, others} {
