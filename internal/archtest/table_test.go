@@ -94,7 +94,7 @@ var libraries = []library{
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/...", "envoy/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go"}},
 
 	{module: "github.com/spf13/cobra", files: []string{"cmd/gatehouse/..."}},
 	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
