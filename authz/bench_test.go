@@ -1,59 +1,108 @@
 package authz_test
 
 import (
+	"context"
+	"slices"
 	"testing"
+	"time"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atenex/gatehouse/authz"
+	"github.com/atenex/gatehouse/authz/activity"
+	"github.com/atenex/gatehouse/authz/verified"
+	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/token"
 )
 
-// The baseline of a check in process, with a directory that costs nothing:
-// reading Envoy's message, deciding, building the answer and counting it.
-func BenchmarkCheck(b *testing.B) {
-	cases := []struct {
-		name          string
-		authorization string
-		edits         []edit
+// memory is what is known without asking, as a function.
+type memory func(identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, bool)
+
+func (m memory) Peek(u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, bool) {
+	return m(u, s, c)
+}
+
+// store is a database that costs nothing.
+type store identity.Standing
+
+func (s store) Standings(_ context.Context, questions []identity.Question) ([]identity.Standing, error) {
+	return slices.Repeat([]identity.Standing{identity.Standing(s)}, len(questions)), nil
+}
+
+// A check between the bytes that Envoy sends and those that it gets, by each path,
+// with a token that was not seen before and a directory that costs nothing.
+func BenchmarkColdTokenCheck(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		path func(*authz.Gate)
 	}{
-		{"allow", inCompany(), nil},
-		{"deny without a token", "", nil},
-		{"open route", "", []edit{extension("auth_mode", "none")}},
-	}
-	for _, c := range cases {
+		{"fast path", func(*authz.Gate) {}},
+		{"ordinary path", (*authz.Gate).OrdinaryPathOnly},
+	} {
 		b.Run(c.name, func(b *testing.B) {
-			s := inProcess(b, options(b, token.Rules{}, saying(member())))
-			in := request(c.authorization, c.edits...)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := s.Check(b.Context(), in); err != nil {
-					b.Fatal(err)
-				}
-			}
+			benchmark(b, options(b, token.Rules{}, saying(member())), c.path, inCompany())
 		})
 	}
 }
 
-// The same between bytes and bytes, as gRPC hands them over.
-func BenchmarkCheckOnTheWire(b *testing.B) {
-	s := inProcess(b, options(b, token.Rules{}, saying(member())))
-	wire, err := proto.Marshal(request(inCompany()))
+// The same where the token is wrong, or where there is none.
+func BenchmarkRefusal(b *testing.B) {
+	for _, c := range []struct{ name, authorization string }{
+		{"no token", ""},
+		{"wrong signature", inCompany()[:len(inCompany())-4] + "AAAA"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			benchmark(b, options(b, token.Rules{}, saying(member())), func(*authz.Gate) {}, c.authorization)
+		})
+	}
+}
+
+// The same with the caches that we ship, and a token and a user that both know.
+func BenchmarkWarmCheck(b *testing.B) {
+	o := options(b, token.Rules{}, saying(member()))
+	o.Clock = time.Now
+	plain := o.Verifier
+	tokens, err := verified.New(verified.Options{
+		Verifier:   verifier(func(raw string, _ time.Time) (identity.Credential, error) { return plain.Verify(raw, now) }),
+		Registerer: o.Registerer,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
+	users, err := activity.New(activity.Options{
+		Store:       store(member()),
+		ProofOfLife: time.Hour,
+		Registerer:  o.Registerer,
+		Logger:      o.Logger,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	users.Flush()
+	users.Alive(time.Now())
+	o.Verifier, o.Directory, o.Memory = tokens, users, users
+	benchmark(b, o, func(*authz.Gate) {}, inCompany())
+}
+
+func benchmark(b *testing.B, o authz.Options, path func(*authz.Gate), authorization string) {
+	b.Helper()
+	if o.Memory == nil {
+		known := member()
+		o.Memory = memory(func(identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, bool) {
+			return known, true
+		})
+	}
+	g := newGate(b, o)
+	path(g)
+	asked, err := proto.Marshal(asEnvoySends(authorization))
+	if err != nil {
+		b.Fatal(err)
+	}
+	text, into := string(asked), make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		in := &authv3.CheckRequest{}
-		if err := proto.Unmarshal(wire, in); err != nil {
-			b.Fatal(err)
-		}
-		out, err := s.Check(b.Context(), in)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := proto.Marshal(out); err != nil {
-			b.Fatal(err)
+		if len(g.Answer(b.Context(), text, into)) == 0 {
+			b.Fatal("no answer")
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision
 		d.outcome, d.anonymous = allowed, true
 		return d
 	}
-	raw, err := token.Bearer(r.authorization)
+	raw, err := token.Bearer(r.authorization.all())
 	if err != nil {
 		return d.refused(err)
 	}
@@ -115,9 +115,14 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision
 	return d
 }
 
-// look asks the directory, for no longer than the gate waits. An answer that
-// comes later is no answer: Envoy may have given up by then.
+// look asks memory and then the directory, for no longer than the gate waits. An
+// answer that comes later is no answer: Envoy may have given up by then.
 func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standing, error) {
+	if g.memory != nil {
+		if standing, known := g.memory.Peek(c.User, c.Session, c.Company); known {
+			return standing, nil
+		}
+	}
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.lookupTimeout)
 	defer cancel()
@@ -126,7 +131,7 @@ func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standi
 	if err == nil {
 		err = ctx.Err()
 	}
-	g.observer.lookedUp(g.clock().Sub(start), err)
+	g.observer.lookedUp(g.since(start), err)
 	switch {
 	case err == nil:
 		if !g.ready.Load() {

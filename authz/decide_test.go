@@ -182,7 +182,7 @@ func TestAuthorizationIsReadWhereverEnvoyPutsIt(t *testing.T) {
 		{"a nil entry", nil, []*corev3.HeaderValue{nil, raw("authorization", good)}, "ok"},
 		{"nowhere", nil, nil, "not_authenticated"},
 	}
-	s := inProcess(t, options(t, token.Rules{}, saying(member())))
+	s := newGate(t, options(t, token.Rules{}, saying(member())))
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			in := request("")
@@ -196,7 +196,7 @@ func TestAuthorizationIsReadWhereverEnvoyPutsIt(t *testing.T) {
 }
 
 func TestRequestsWithPartsMissingAreRefused(t *testing.T) {
-	s := inProcess(t, options(t, token.Rules{}, saying(member())))
+	s := newGate(t, options(t, token.Rules{}, saying(member())))
 	for name, in := range map[string]*authv3.CheckRequest{
 		"nil":           nil,
 		"empty":         {},
@@ -249,9 +249,9 @@ func TestADirectoryThatDoesNotAnswerInTimeIsUnavailable(t *testing.T) {
 			o.LookupTimeout = 5 * time.Millisecond
 			ctx, cancel := c.ctx(context.Background())
 			defer cancel()
-			out, err := inProcess(t, o).Check(ctx, request(inCompany()))
-			if err != nil || reason(out) != c.want || out.GetErrorResponse() == nil {
-				t.Errorf("got %v and %v, want %s", out, err, c.want)
+			out := ask(ctx, t, newGate(t, o), request(inCompany()))
+			if reason(out) != c.want || out.GetErrorResponse() == nil {
+				t.Errorf("got %v, want %s", out, c.want)
 			}
 		})
 	}
@@ -292,7 +292,7 @@ func TestAFaultOfOursIsARefusal(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := options(t, token.Rules{}, saying(member()))
 			c.gate(&o)
-			out := check(t, inProcess(t, o), request(inCompany()))
+			out := check(t, newGate(t, o), request(inCompany()))
 			if out.GetStatus().GetCode() == 0 || out.GetErrorResponse().GetStatus().GetCode() != 500 || reason(out) != "internal" {
 				t.Errorf("got %v", out)
 			}

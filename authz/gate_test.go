@@ -13,7 +13,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/atenex/gatehouse/authz"
 	"github.com/atenex/gatehouse/internal/identity"
@@ -117,28 +118,23 @@ func newGate(t testing.TB, o authz.Options) *authz.Gate {
 	return g
 }
 
-// registrar takes the service that a gate registers, to call it in process.
-type registrar struct{ authv3.AuthorizationServer }
-
-func (r *registrar) RegisterService(_ *grpc.ServiceDesc, impl any) {
-	r.AuthorizationServer = impl.(authv3.AuthorizationServer)
-}
-
-func inProcess(t testing.TB, o authz.Options) authv3.AuthorizationServer {
+// ask asks a gate in process.
+func ask(ctx context.Context, t testing.TB, g *authz.Gate, in *authv3.CheckRequest) *authv3.CheckResponse {
 	t.Helper()
-	var r registrar
-	newGate(t, o).Register(&r)
-	return r.AuthorizationServer
-}
-
-// check asks a gate; it never answers with an error.
-func check(t testing.TB, s authv3.AuthorizationServer, in *authv3.CheckRequest) *authv3.CheckResponse {
-	t.Helper()
-	out, err := s.Check(context.Background(), in)
+	asked, err := proto.Marshal(in)
 	if err != nil {
-		t.Fatalf("a gRPC error: %v", err)
+		t.Fatal(err)
+	}
+	out := &authv3.CheckResponse{}
+	if err := proto.Unmarshal(g.Answer(ctx, string(asked), nil), out); err != nil {
+		t.Fatalf("the answer is no CheckResponse: %v", err)
 	}
 	return out
+}
+
+func check(t testing.TB, g *authz.Gate, in *authv3.CheckRequest) *authv3.CheckResponse {
+	t.Helper()
+	return ask(context.Background(), t, g, in)
 }
 
 type edit func(*authv3.CheckRequest)
@@ -160,6 +156,24 @@ func request(authorization string, edits ...edit) *authv3.CheckRequest {
 		e(in)
 	}
 	return in
+}
+
+// asEnvoySends is a check with all that the real Envoy puts into one under the
+// shipped configuration.
+func asEnvoySends(authorization string) *authv3.CheckRequest {
+	peer := func(address string, port uint32) *authv3.AttributeContext_Peer {
+		return &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address: address, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+		}}}}
+	}
+	return request(authorization, func(in *authv3.CheckRequest) {
+		a := in.Attributes
+		a.Source, a.Destination = peer("10.1.2.3", 50123), peer("10.1.2.4", 8080)
+		a.MetadataContext, a.RouteMetadataContext = &corev3.Metadata{}, &corev3.Metadata{}
+		a.Request.Time = timestamppb.New(now)
+		http := a.Request.Http
+		http.Id, http.Host, http.Scheme, http.Protocol, http.Size = "1234567890123456789", "gate.test", "http", "HTTP/1.1", -1
+	})
 }
 
 func bearer(members string) string { return "Bearer " + jwt(plainHeader, claims(members)) }

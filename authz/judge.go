@@ -52,11 +52,11 @@ func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now t
 // which an initial route does not ask about otherwise.
 func (r rules) hasRole(p policy, c identity.Credential, s identity.Standing) bool {
 	if r.tokenRoles {
-		return slices.ContainsFunc(c.Roles, func(role string) bool { return slices.Contains(p.roles, role) })
+		return slices.ContainsFunc(c.Roles, p.admits)
 	}
 	m, belongs := s.In(c.Company)
 	if !belongs || s.Suspended {
 		return false
 	}
-	return slices.Contains(p.roles, m.Role)
+	return p.admits(m.Role)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,7 +77,7 @@ func TestChecksAreCounted(t *testing.T) {
 		return user.Standing(ctx, u, s, c)
 	}))
 	o.Registerer = registry
-	s := inProcess(t, o)
+	s := newGate(t, o)
 
 	check(t, s, request(inCompany()))
 	check(t, s, request(inCompany(), extension("route", "learned")))
@@ -113,7 +114,7 @@ func TestNoLabelGrowsWithoutBound(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	o := options(t, token.Rules{}, saying(member()))
 	o.Registerer = registry
-	s := inProcess(t, o)
+	s := newGate(t, o)
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
@@ -181,7 +182,10 @@ func TestEachDecisionIsOneLineOfLog(t *testing.T) {
 		{"a denial of someone known", slog.LevelInfo, request(inCompany()), saying(identity.Standing{}), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "user_not_found"})}},
 		{"a failure, with its cause", slog.LevelError, request(inCompany()), failing(errors.New("connection refused")), []map[string]any{base(map[string]any{"level": "ERROR", "decision": "error", "reason": "unavailable", "cause": "Authorization is temporarily unavailable.: looking the user up: connection refused"})}},
 		{"a request id that is no text", slog.LevelInfo, request("", func(in *authv3.CheckRequest) {
-			in.Attributes.Request.Http.Headers["x-request-id"] = "\x1b[2J\n\xff" + strings.Repeat("é", 100)
+			in.Attributes.Request.Http.Headers = nil
+			in.Attributes.Request.Http.HeaderMap = &corev3.HeaderMap{Headers: []*corev3.HeaderValue{
+				{Key: "x-request-id", RawValue: []byte("\x1b[2J\n\xff" + strings.Repeat("é", 100))},
+			}}
 		}), saying(member()), []map[string]any{base(map[string]any{"level": "INFO", "decision": "deny", "reason": "not_authenticated", "user_id": nil, "company_id": nil, "request_id": "_[2J__" + strings.Repeat("_", 29)})}},
 	}
 	for _, c := range cases {
@@ -189,7 +193,7 @@ func TestEachDecisionIsOneLineOfLog(t *testing.T) {
 			o := options(t, token.Rules{}, c.user)
 			log, logger := jsonLog(c.level)
 			o.Logger = logger
-			check(t, inProcess(t, o), c.in)
+			check(t, newGate(t, o), c.in)
 			if diff := cmp.Diff(c.want, lines(t, log)); diff != "" {
 				t.Error(diff)
 			}
@@ -227,7 +231,7 @@ func TestAFloodOfFailuresIsToldInAFewLines(t *testing.T) {
 	}))
 	clock := now
 	o.Logger, o.Clock = logger, func() time.Time { return clock }
-	s := inProcess(t, o)
+	s := newGate(t, o)
 	told := func() (full, summaries int, left float64) {
 		for _, line := range lines(t, log) {
 			if line["decision"] == "error" {

@@ -28,7 +28,7 @@ type policy struct {
 	// restricted routes let only users with one of the roles pass. Without any
 	// role to match, that is nobody.
 	restricted bool
-	roles      []string
+	roles      string // with commas between them, and perhaps spaces
 }
 
 // readPolicy understands exactly the words of the contract. Everything else, a
@@ -36,7 +36,7 @@ type policy struct {
 // both are mistakes that must show as a refusal, not as an open door. A route
 // that is open and asks for roles contradicts itself and is strict too.
 func readPolicy(modeName, roles string) policy {
-	p := policy{restricted: roles != ""}
+	p := policy{restricted: roles != "", roles: roles}
 	switch modeName {
 	case "initial":
 		p.mode = initial
@@ -45,12 +45,15 @@ func readPolicy(modeName, roles string) policy {
 			p.mode = open
 		}
 	}
-	if p.restricted {
-		for role := range strings.SplitSeq(roles, ",") {
-			if role = strings.TrimSpace(role); role != "" {
-				p.roles = append(p.roles, role)
-			}
+	return p
+}
+
+// admits reports that role is one of those asked for.
+func (p policy) admits(role string) bool {
+	for one := range strings.SplitSeq(p.roles, ",") {
+		if one = strings.TrimSpace(one); one != "" && one == role {
+			return true
 		}
 	}
-	return p
+	return false
 }

@@ -1,15 +1,17 @@
 package authz
 
 import (
+	"errors"
 	"strings"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
 )
 
 // request is all of a check that a decision depends on. The zero value is a
 // request without a token on a strict route.
 type request struct {
-	authorization []string // every Authorization field value
+	authorization values // of every Authorization field
 	method        string
 	id            string // X-Request-ID, printable and bounded
 	route         string // a name for metrics, printable and bounded
@@ -17,6 +19,22 @@ type request struct {
 	mode  string // as the route's configuration spells it
 	roles string // likewise; empty: none asked for
 }
+
+// values are those of a header field of which there may be only one. More than
+// two are as wrong as two, and not kept.
+type values struct {
+	first [2]string
+	count int
+}
+
+func (v *values) add(value string) {
+	if v.count < len(v.first) {
+		v.first[v.count] = value
+		v.count++
+	}
+}
+
+func (v *values) all() []string { return v.first[:v.count] }
 
 const (
 	headerAuthorization = "authorization"
@@ -28,7 +46,18 @@ const (
 	extensionRoles = "roles"
 )
 
-// readRequest takes what is needed out of Envoy's message. The path is not
+// decodeRequest is the ordinary path from bytes to a request. What is no message
+// of Envoy's is an error, whose text repeats nothing of it.
+func decodeRequest(asked string) (request, error) {
+	in := &authv3.CheckRequest{}
+	if err := proto.Unmarshal([]byte(asked), in); err != nil {
+		return request{}, errors.New("what came is no CheckRequest")
+	}
+	return readRequest(in), nil
+}
+
+// readRequest takes what is needed out of Envoy's message. This is the ordinary
+// path: fast_request.go reads most requests, and must read them alike. The path is not
 // among it: what a route asks for is said by the route's own configuration, and
 // a second reading of the path could only differ from Envoy's.
 func readRequest(in *authv3.CheckRequest) request {
@@ -62,7 +91,7 @@ func readRequest(in *authv3.CheckRequest) request {
 func (r *request) header(name, value string) {
 	switch {
 	case strings.EqualFold(name, headerAuthorization):
-		r.authorization = append(r.authorization, value)
+		r.authorization.add(value)
 	case r.id == "" && strings.EqualFold(name, headerRequestID):
 		r.id = printable(value)
 	}

@@ -10,6 +10,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -80,7 +81,7 @@ func allow(r request, d decision) answer {
 // deny says no.
 func deny(r request, d decision) answer {
 	return answer{response: &authv3.CheckResponse{
-		Status:          status(d),
+		Status:          statusOf(d),
 		HttpResponse:    &authv3.CheckResponse_DeniedResponse{DeniedResponse: refusal(d)},
 		DynamicMetadata: metadata(published(r, d)),
 	}}
@@ -91,7 +92,7 @@ func deny(r request, d decision) answer {
 // off.
 func fail(r request, d decision) answer {
 	return answer{response: &authv3.CheckResponse{
-		Status:          status(d),
+		Status:          statusOf(d),
 		HttpResponse:    &authv3.CheckResponse_ErrorResponse{ErrorResponse: refusal(d)},
 		DynamicMetadata: metadata(published(r, d)),
 	}}
@@ -117,10 +118,25 @@ func seal(a answer) (*authv3.CheckResponse, error) {
 	return a.response, nil
 }
 
-// faulty is the answer when answering itself failed.
-func faulty(r request, d decision) *authv3.CheckResponse {
+// encodeAnswer is the ordinary path from a decision to the bytes of an answer.
+// fast_response.go writes most of them, and must write them alike.
+func encodeAnswer(into []byte, r request, d decision) ([]byte, error) {
+	sealed, err := seal(answerTo(r, d))
+	if err != nil {
+		return nil, err
+	}
+	return proto.MarshalOptions{}.MarshalAppend(into, sealed)
+}
+
+// faulty is the answer when answering itself failed. Were that to fail too, there
+// is none.
+func faulty(into []byte, r request, d decision) []byte {
 	d.outcome, d.problem = failed, problem.Internal
-	return fail(r, d).response
+	out, err := encodeAnswer(into, r, d)
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 // problemOf is total: a refusal without a problem is an internal fault.
@@ -131,7 +147,7 @@ func problemOf(d decision) *problem.Problem {
 	return d.problem
 }
 
-func status(d decision) *rpcstatus.Status {
+func statusOf(d decision) *rpcstatus.Status {
 	p := problemOf(d)
 	code := codes.PermissionDenied
 	switch p.Status {

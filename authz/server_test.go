@@ -97,8 +97,6 @@ func TestReadyComesWithTheFirstAnswerAndStays(t *testing.T) {
 		func(ctx context.Context, u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, error) {
 			return standing.Standing(ctx, u, s, c)
 		})))
-	var r registrar
-	g.Register(&r)
 	steps := []struct {
 		name string
 		user authz.Directory
@@ -114,7 +112,7 @@ func TestReadyComesWithTheFirstAnswerAndStays(t *testing.T) {
 	for _, s := range steps {
 		if s.in != nil {
 			standing = s.user
-			check(t, r, s.in)
+			check(t, g, s.in)
 		}
 		if g.Ready() != s.want {
 			t.Errorf("%s: ready is %v", s.name, g.Ready())

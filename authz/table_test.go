@@ -162,7 +162,7 @@ func (c row) ask(t testing.TB) (*authv3.CheckRequest, *authv3.CheckResponse) {
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		h.RawValue = bytes.ReplaceAll(h.RawValue, []byte("${TOKEN}"), []byte(raw))
 	}
-	return in, check(t, inProcess(t, o), asked)
+	return in, alike(t, bothPaths(t, o), wire(t, asked))
 }
 
 func TestTheTableForgetsNoRefusalAndNoFile(t *testing.T) {

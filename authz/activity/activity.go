@@ -116,6 +116,7 @@ const (
 	flawNoFence      // remembers a read under the generations that are current after it
 	flawNoProof      // uses memory though changes may not be heard
 	flawNoFlush      // keeps what was read before a connection
+	flawOverlap      // reads a question while another read of it is under way
 )
 
 // moment is a time on both clocks of a machine. The monotonic one stands still
@@ -164,7 +165,7 @@ func New(o Options) (*Cache, error) {
 		spawn:       func(f func()) { go f() },
 	}
 	c.now = func() moment { return c.since(o.Clock()) }
-	c.reads.waiting = map[key]*flight{}
+	c.reads.waiting, c.reads.flying = map[key]*flight{}, map[key]bool{}
 	c.proof.lose()
 	var err error
 	if c.observer, err = newObserver(o.Registerer, o.Logger, c); err != nil {

@@ -292,12 +292,16 @@ func TestMissesMeetInOneRead(t *testing.T) {
 			t.Errorf("%d more reads than two at a time", n)
 		}
 		h.letGo <- active(identity.Question{})
-		if next := <-h.began; len(next) != 10 {
-			t.Errorf("the next read asks %d questions, want 10", len(next))
+		if next := <-h.began; len(next) != 9 { // not the one that the other read asks
+			t.Errorf("the next read asks %d questions, want 9", len(next))
 		}
-		h.letGo <- active(identity.Question{})
-		h.letGo <- active(identity.Question{})
+		for range 3 {
+			h.letGo <- active(identity.Question{})
+		}
 		wait.Wait()
+		if last := <-h.began; len(last) != 1 {
+			t.Errorf("the last read asks %d questions, want 1", len(last))
+		}
 	})
 }
 
@@ -463,11 +467,15 @@ func TestNoStaleAnswerUnderLoad(t *testing.T) {
 		told[user].Store(version)
 		f.Alive(now)
 	}
+	// Changes that never end may leave nothing to remember.
+	for deadline := time.Now().Add(10 * time.Second); f.metric("gatehouse_authz_cache_hits_total") == 0; {
+		if time.Now().After(deadline) {
+			t.Error("nothing came from memory")
+			break
+		}
+	}
 	close(stop)
 	wait.Wait()
-	if f.metric("gatehouse_authz_cache_hits_total") == 0 {
-		t.Error("nothing came from memory")
-	}
 }
 
 func TestWhatIsCountedAndLogged(t *testing.T) {

@@ -97,6 +97,16 @@ func (m *memory) put(hash uint64, e *entry) (evicted int) {
 	return evicted
 }
 
+// drop forgets the entry with a key.
+func (m *memory) drop(hash uint64, k *key) {
+	s := m.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, found := s.find(uint32(hash), k); found {
+		s.remove(at)
+	}
+}
+
 // figures are the number of entries and the bytes that are used.
 func (m *memory) figures() (entries int, bytes int64) {
 	for i := range m.shards {

@@ -36,7 +36,8 @@ type flight struct {
 type reads struct {
 	mu      sync.Mutex
 	waiting map[key]*flight
-	queue   list.List // of *flight, the oldest first
+	flying  map[key]bool // those whose read is under way
+	queue   list.List    // of *flight, the oldest first
 	running int
 }
 
@@ -86,15 +87,22 @@ func (c *Cache) read() {
 }
 
 // begin takes the questions of the next read, and ends this reader if there are
-// none.
+// none. No question is read twice at a time: of two such answers nobody could tell
+// which is the newer one, and so which may be remembered.
 func (c *Cache) begin() []*flight {
 	r := &c.reads
 	r.mu.Lock()
 	batch := make([]*flight, 0, min(r.queue.Len(), maxBatch))
-	for len(batch) < maxBatch && r.queue.Len() > 0 {
-		f, _ := r.queue.Remove(r.queue.Front()).(*flight)
+	for at := r.queue.Front(); at != nil && len(batch) < maxBatch; {
+		f, _ := at.Value.(*flight)
+		at = at.Next()
+		if r.flying[f.key] && c.flaw != flawOverlap {
+			continue // the reader that has it will be back
+		}
+		r.queue.Remove(f.queued)
 		f.queued = nil
 		delete(r.waiting, f.key)
+		r.flying[f.key] = true
 		batch = append(batch, f)
 	}
 	if len(batch) == 0 {
@@ -137,24 +145,46 @@ func (c *Cache) settle(batch []*flight, answers []identity.Standing, err error) 
 	for i, f := range batch {
 		if f.err = err; err == nil {
 			f.standing = answers[i]
-			c.remember(f, now)
 		}
+		c.land(f, now)
 		close(f.done)
 	}
 }
 
-// remember keeps an answer, unless something was said about it while it was read.
+// land lets memory say what a read brought, and only then others read the same.
+func (c *Cache) land(f *flight, now moment) {
+	if f.err == nil {
+		c.remember(f, now)
+	}
+	r := &c.reads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.flying, f.key)
+}
+
+// remember keeps an answer, or nothing: what memory said before may be older than
+// what the callers are told now.
 func (c *Cache) remember(f *flight, now moment) {
+	hash := maphash.Bytes(c.seed, f.key[:])
+	if e, ok := c.entry(f, now); ok {
+		c.observer.evictions.Add(float64(c.memory.put(hash, &e)))
+		return
+	}
+	c.memory.drop(hash, &f.key)
+}
+
+// entry is what may be remembered of an answer: nothing if something was said about
+// it while it was read.
+func (c *Cache) entry(f *flight, now moment) (e entry, ok bool) {
 	q, s := f.question, f.standing
 	if s.Exists && !q.Session.IsZero() && !s.Session.Exists {
-		return // nothing tells of a new session
+		return e, false // nothing tells of a new session
 	}
 	if !c.live(now) {
-		return // nobody could use it
+		return e, false // nobody could use it
 	}
-	e, ok := entryOf(f.key, s)
-	if !ok {
-		return
+	if e, ok = entryOf(f.key, s); !ok {
+		return e, false
 	}
 	before := f.before
 	if c.flaw == flawNoFence {
@@ -164,8 +194,5 @@ func (c *Cache) remember(f *flight, now moment) {
 	e.flush, e.user, e.session = before.flush, before.user, before.session
 	// The sum is that of before the read if no company was spoken of since.
 	e.company = c.companyGenerations(q.Company, s.Memberships)
-	if c.mark(q, before.at) != before {
-		return
-	}
-	c.observer.evictions.Add(float64(c.memory.put(maphash.Bytes(c.seed, f.key[:]), &e)))
+	return e, c.mark(q, before.at) == before
 }

@@ -18,7 +18,8 @@ func newCompanySetSuspended(in *invocation, suspend bool) *cobra.Command {
 		name, done, already = "suspend", "suspended", "was suspended already"
 		short = "Refuse everybody who acts for a company, at once"
 	}
-	return &cobra.Command{
+	var confirm confirmation
+	cmd := &cobra.Command{
 		Use:     name + " ID",
 		Short:   short,
 		Example: fmt.Sprintf("  gatehouse company %s 7d1f6c5e-3b1a-4d7c-9a55-0f0e6f0f6b11", name),
@@ -26,6 +27,9 @@ func newCompanySetSuspended(in *invocation, suspend bool) *cobra.Command {
 		RunE: in.runs(func(ctx context.Context, args []string) error {
 			id, err := companyArgument(args[0])
 			if err != nil {
+				return err
+			}
+			if err := confirm.check(); err != nil {
 				return err
 			}
 			return in.withStore(ctx, func(ctx context.Context, store *postgres.Store) error {
@@ -37,10 +41,12 @@ func newCompanySetSuspended(in *invocation, suspend bool) *cobra.Command {
 				if changed {
 					what = done
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s\n", id, what))
+				return confirm.done(ctx, in, store, fmt.Sprintf("%s %s", id, what))
 			})
 		}),
 	}
+	confirm.flag(cmd)
+	return cmd
 }
 
 // companyArgument is the company that a command names. Its name would not do: it

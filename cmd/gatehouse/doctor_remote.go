@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,11 +53,11 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 		return
 	}
 	r.add(area, markOK, "migrated: version %d of %d, in the schema %s", status.Version, status.Latest, status.Schema)
-	if len(status.Silent) > 0 {
-		// Nothing is served wrongly meanwhile: authz asks the database on every check.
-		r.add(area, markFail, "changes are not announced, and every check reads the database: triggers that are missing or not "+
-			"ENABLE ALWAYS: %v; to make them anew, DELETE FROM gatehouse_migrations WHERE version_id = 2, then run 'gatehouse migrate'",
-			status.Silent)
+	if len(status.Broken) > 0 {
+		// Nothing is served wrongly meanwhile where authz knows of it: it then asks the
+		// database on every check, and says so in its log.
+		r.add(area, markFail, "triggers or functions of ours are not as they were made, so changes may not be announced; "+
+			"run 'gatehouse migrate' to put them back\n%s", listed(status.Broken))
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
 	if err != nil {
@@ -79,6 +80,15 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 		atLeast = "more than "
 	}
 	r.add(area, markOK, "%s%d users, %d companies", atLeast, len(users), len(companies))
+}
+
+// listed puts one a line.
+func listed[T fmt.Stringer](list []T) string {
+	lines := make([]string, 0, len(list))
+	for _, item := range list {
+		lines = append(lines, item.String())
+	}
+	return strings.Join(lines, "\n")
 }
 
 // ports tells of every address whether it is free or who is there.

@@ -26,6 +26,7 @@ func newMigrate(in *invocation) *cobra.Command {
 
 Existing users and companies tables are adopted without losing or rewriting a
 row. Where they cannot be, what is in the way is listed and nothing is changed.
+Triggers and functions of ours that somebody took away or altered are put back.
 Running it again, or on several machines at once, does no harm.`,
 		Example: "  gatehouse migrate\n  gatehouse migrate --status --output json",
 		Args:    takes(),
@@ -53,6 +54,13 @@ type migrationView struct {
 	Version int64         `json:"version"`
 	Schema  string        `json:"schema"`
 	Applied []appliedView `json:"applied"`
+	// Repaired are triggers and functions of ours that were missing or altered.
+	Repaired []repairedView `json:"repaired"`
+}
+
+type repairedView struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
 }
 
 type appliedView struct {
@@ -74,6 +82,10 @@ func (in *invocation) migrate(ctx context.Context, s *config.Settings, lockWait 
 	for _, m := range done.Applied {
 		view.Applied = append(view.Applied, appliedView{m.Version, m.Name, float64(m.Took.Microseconds()) / 1000})
 	}
+	view.Repaired = make([]repairedView, 0, len(done.Repaired))
+	for _, b := range done.Repaired {
+		view.Repaired = append(view.Repaired, repairedView(b))
+	}
 	if out == formatJSON {
 		return writeJSON(in.stdout, view)
 	}
@@ -81,7 +93,10 @@ func (in *invocation) migrate(ctx context.Context, s *config.Settings, lockWait 
 	for _, m := range done.Applied {
 		fmt.Fprintf(&text, "applied %d %s (%s)\n", m.Version, m.Name, m.Took.Round(time.Millisecond))
 	}
-	if len(done.Applied) == 0 {
+	for _, b := range done.Repaired {
+		fmt.Fprintf(&text, "put back %s\n", b)
+	}
+	if len(done.Applied)+len(done.Repaired) == 0 {
 		fmt.Fprintf(&text, "nothing to do: the database is at version %d\n", done.Version)
 	}
 	return write(in.stdout, text.Bytes())
@@ -94,6 +109,7 @@ type schemaView struct {
 	Latest  int64    `json:"latest"`
 	Pending []string `json:"pending"`
 	Missing []string `json:"missing_tables"`
+	Broken  []string `json:"broken"` // triggers and functions, with the reason
 }
 
 func (in *invocation) migrationStatus(ctx context.Context, s *config.Settings, out format) error {
@@ -103,7 +119,10 @@ func (in *invocation) migrationStatus(ctx context.Context, s *config.Settings, o
 	}
 	view := schemaView{
 		Server: st.Server, Schema: st.Schema, Version: st.Version, Latest: st.Latest,
-		Pending: append([]string{}, st.Pending...), Missing: append([]string{}, st.Missing...),
+		Pending: append([]string{}, st.Pending...), Missing: append([]string{}, st.Missing...), Broken: []string{},
+	}
+	for _, b := range st.Broken {
+		view.Broken = append(view.Broken, b.String())
 	}
 	if out == formatJSON {
 		return writeJSON(in.stdout, view)
@@ -117,6 +136,9 @@ func (in *invocation) migrationStatus(ctx context.Context, s *config.Settings, o
 	}
 	for _, name := range view.Missing {
 		tab.row("missing table", name)
+	}
+	for _, name := range view.Broken {
+		tab.row("to be put back", name)
 	}
 	return tab.writeTo(in.stdout)
 }

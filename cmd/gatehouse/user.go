@@ -95,12 +95,16 @@ func newUserSetActive(in *invocation, active bool) *cobra.Command {
 		name, done, already = "enable", "enabled", "was enabled already"
 		short = "Let a disabled user in again"
 	}
-	return &cobra.Command{
+	var confirm confirmation
+	cmd := &cobra.Command{
 		Use:     name + " EMAIL|ID",
 		Short:   short,
 		Example: fmt.Sprintf("  gatehouse user %s ada@example.com", name),
 		Args:    takes("EMAIL|ID"),
 		RunE: in.runs(func(ctx context.Context, args []string) error {
+			if err := confirm.check(); err != nil {
+				return err
+			}
 			return in.withStore(ctx, func(ctx context.Context, store *postgres.Store) error {
 				u, err := findUser(ctx, store, args[0])
 				if err != nil {
@@ -114,8 +118,10 @@ func newUserSetActive(in *invocation, active bool) *cobra.Command {
 				if changed {
 					what = done
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s %s\n", u.ID, printable(u.Email), what))
+				return confirm.done(ctx, in, store, fmt.Sprintf("%s %s %s", u.ID, printable(u.Email), what))
 			})
 		}),
 	}
+	confirm.flag(cmd)
+	return cmd
 }

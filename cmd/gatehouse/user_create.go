@@ -81,6 +81,7 @@ cannot log in until it has one.`,
 
 func newUserSetPassword(in *invocation) *cobra.Command {
 	var source passwordSource
+	var confirm confirmation
 	cmd := &cobra.Command{
 		Use:   "set-password EMAIL|ID",
 		Short: "Give a user a new password",
@@ -96,6 +97,9 @@ accepted any more.`,
 		Args: takes("EMAIL|ID"),
 		RunE: in.runs(func(ctx context.Context, args []string) error {
 			if err := source.check(in.stdin); err != nil {
+				return err
+			}
+			if err := confirm.check(); err != nil {
 				return err
 			}
 			s, err := in.settings(config.NeedDatabase)
@@ -115,12 +119,13 @@ accepted any more.`,
 				if err != nil {
 					return err
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s has a new password; tokens issued before are revoked, %s ended\n",
+				return confirm.done(ctx, in, store, fmt.Sprintf("%s %s has a new password; tokens issued before are revoked, %s ended",
 					u.ID, printable(u.Email), sessions(ended)))
 			})
 		}),
 	}
 	source.flags(cmd)
+	confirm.flag(cmd)
 	return cmd
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 func newUserRevoke(in *invocation) *cobra.Command {
-	return &cobra.Command{
+	var confirm confirmation
+	cmd := &cobra.Command{
 		Use:   "revoke EMAIL|ID",
 		Short: "End every login of a user, at once",
 		Long: `End every login of a user, at once.
@@ -20,6 +21,9 @@ one. The user may log in again; to keep it out, disable it.`,
 		Example: "  gatehouse user revoke ada@example.com",
 		Args:    takes("EMAIL|ID"),
 		RunE: in.runs(func(ctx context.Context, args []string) error {
+			if err := confirm.check(); err != nil {
+				return err
+			}
 			return in.withStore(ctx, func(ctx context.Context, store *postgres.Store) error {
 				u, err := findUser(ctx, store, args[0])
 				if err != nil {
@@ -29,11 +33,13 @@ one. The user may log in again; to keep it out, disable it.`,
 				if err != nil {
 					return err
 				}
-				return write(in.stdout, fmt.Appendf(nil, "%s %s: tokens issued before are revoked, %s ended\n",
+				return confirm.done(ctx, in, store, fmt.Sprintf("%s %s: tokens issued before are revoked, %s ended",
 					u.ID, printable(u.Email), sessions(ended)))
 			})
 		}),
 	}
+	confirm.flag(cmd)
+	return cmd
 }
 
 // sessions counts them in words.

@@ -28,6 +28,7 @@ var rooms = []room{
 
 	{path: "authz/...", may: []string{"internal/token", "proto/gatehouse/v1"}},
 	{path: "authz/activity"}, // neither tokens nor Envoy: users, and what is said of them
+	{path: "authz/verified"}, // nor how tokens are verified: only that they were
 	{path: "login/...", may: []string{"internal/token", "internal/password"}, tests: []string{"internal/postgres", "internal/postgres/postgrestest"}},
 	{path: "envoy/...", tests: []string{"internal/devstack"}},
 
@@ -41,6 +42,8 @@ var rooms = []room{
 
 	// Strangers to the inside: they start the binaries and speak HTTP and SQL.
 	{path: "tests/e2e", tests: []string{"internal/devstack", "internal/postgres/postgrestest"}},
+	// The benchmark takes Envoy's configuration and tokens from where they are made.
+	{path: "tests/bench/...", may: []string{"tests/bench/...", "envoy", "internal/devstack", "internal/token"}},
 }
 
 type room struct {
@@ -64,33 +67,35 @@ var libraries = []library{
 	// request, write an answer, or hold the server between the two.
 	{
 		module: "github.com/envoyproxy/go-control-plane/envoy",
-		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go"},
+		files:  []string{"envoy/...", "authz/request.go", "authz/response.go", "authz/server.go", "tests/bench/..."},
 		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"},
 	},
 	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.
 	{module: "google.golang.org/grpc", files: []string{
 		"authz/...", "cmd/internal/...",
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
+		"tests/bench/contender/...",
 	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
-	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
-	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go"}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
 
-	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/..."}},
+	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}},
 	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
 
 	// devstack asks PostgreSQL whether it is up, and makes the database that the
 	// stack runs on. Tests through the whole stack write rows as any stranger's SQL would.
 	{
 		module: "github.com/jackc/pgx/v5",
-		files:  []string{"internal/postgres/...", "internal/devstack/..."},
+		files:  []string{"internal/postgres/...", "internal/devstack/...", "tests/bench/..."},
 		tests:  []string{"cmd/...", "tests/...", "internal/config/..."},
 	},
+	{module: "github.com/KimMachineGun/automemlimit", files: []string{"cmd/internal/authzd/memory.go"}},
 	{module: "github.com/pressly/goose/v3", files: []string{"internal/postgres/..."}},
 
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go"}},
 	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/..."}}, // knows the lines of what it reads
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/..."}},
 

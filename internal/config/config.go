@@ -149,10 +149,13 @@ type Database struct {
 	sslMode  string
 }
 
-// Activity says what authz remembers of users, and for how long it may.
+// Activity says what authz remembers of users and tokens, and for how long it may.
 type Activity struct {
 	Cache bool
 	Bytes uint32
+	// TokenCache and TokenBytes are of verified tokens.
+	TokenCache bool
+	TokenBytes uint32
 	// ProofOfLife is how long memory is trusted after the last proof that changes
 	// in the database are heard.
 	ProofOfLife time.Duration

@@ -163,8 +163,22 @@ func databaseRows() []row {
 		},
 		{
 			name: "ACTIVITY_CACHE_BYTES", fallback: "268435456", by: NeedAuthz,
-			meaning: "The memory for that, 1048576 to 4294967295; the default holds a million users. When it is full, those who were not seen for longest are forgotten.",
+			meaning: "The memory for that, 1048576 to 4294967295; the default holds a million users, and no more than half of the process's memory limit is used. When it is full, those who were not seen for longest are forgotten.",
 			read:    into(whole[uint32](1<<20, math.MaxUint32), func(s *Settings) *uint32 { return &s.Activity.Bytes }),
+		},
+		{
+			name: "TOKEN_CACHE", fallback: "on", by: NeedAuthz,
+			meaning: "`on`: authz verifies a token once and remembers it until it ends. `off`: it verifies it on every check.",
+			read: func(s *Settings, text string) error {
+				value, err := oneOf("on", "off")(text)
+				s.Activity.TokenCache = value == "on"
+				return err
+			},
+		},
+		{
+			name: "TOKEN_CACHE_BYTES", fallback: "67108864", by: NeedAuthz,
+			meaning: "The memory for that, 1048576 to 4294967295; the default holds 80,000 tokens of 400 bytes, and no more than an eighth of the process's memory limit is used. When it is full, those that were not seen for longest are forgotten.",
+			read:    into(whole[uint32](1<<20, math.MaxUint32), func(s *Settings) *uint32 { return &s.Activity.TokenBytes }),
 		},
 		{
 			name: "PROOF_OF_LIFE", fallback: "1s", by: NeedAuthz,

@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		{"checks", s.Checks, config.Checks{User: "required", Company: "required"}},
 		{"database", s.Database.URL.Reveal(), "postgres://postgres@localhost:5432/atenex?sslmode=prefer"},
 		{"pool", []int32{s.Database.PoolMin, s.Database.PoolMax}, []int32{5, 20}},
-		{"activity", s.Activity, config.Activity{Cache: true, Bytes: 256 << 20, ProofOfLife: time.Second}},
+		{"activity", s.Activity, config.Activity{Cache: true, Bytes: 256 << 20, TokenCache: true, TokenBytes: 64 << 20, ProofOfLife: time.Second}},
 		{"companies", s.Companies, config.Companies{InvitationRoles: []string{"user", "admin"}}},
 		{"audit", s.AuditRetention, 365 * 24 * time.Hour},
 		{"passwords", s.Passwords, config.Passwords{Scheme: "argon2id", Upgrade: true}},

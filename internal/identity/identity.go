@@ -72,6 +72,21 @@ func (id CompanyID) String() string { return uuid.UUID(id).String() }
 // String is the canonical lower-case form.
 func (id SessionID) String() string { return uuid.UUID(id).String() }
 
+// AppendTo appends what String returns, and allocates nothing for it.
+func (id UserID) AppendTo(b []byte) []byte { return appendText(b, id) }
+
+// AppendTo appends what String returns, and allocates nothing for it.
+func (id CompanyID) AppendTo(b []byte) []byte { return appendText(b, id) }
+
+func appendText(b []byte, id [16]byte) []byte {
+	const digits = "0123456789abcdef"
+	text := [textLength]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, at := range [len(id)]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
+		text[at], text[at+1] = digits[id[i]>>4], digits[id[i]&0xf]
+	}
+	return append(b, text[:]...)
+}
+
 // IsZero reports that no user is named.
 func (id UserID) IsZero() bool { return id == UserID{} }
 

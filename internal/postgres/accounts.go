@@ -44,18 +44,15 @@ func (s *Store) ReplacePasswordHash(ctx context.Context, user identity.UserID, o
 		return false, ErrBadText
 	}
 	replaced := false
-	err := s.write(ctx, queryReplaceHash, func(ctx context.Context) error {
+	err := s.change(ctx, queryReplaceHash, "replacing a password hash", func(tx pgx.Tx) error {
 		from := identity.OriginOf(ctx)
-		tag, err := s.pool.Exec(ctx, `
+		tag, err := tx.Exec(ctx, `
 			WITH u AS (UPDATE users SET hashed_password = $3 WHERE id = $1 AND hashed_password = $2 RETURNING id)
 			INSERT INTO audit_log (event, outcome, actor_user, subject_user, ip, request_id)
 			SELECT 'password.upgraded', 'success', id, id, $4, $5 FROM u`,
 			uuidOrNull(user), oldHash, newHash, addressOrNull(from.Address), plainOrNull(from.RequestID))
-		if err != nil {
-			return fmt.Errorf("replacing a password hash: %w", err)
-		}
 		replaced = tag.RowsAffected() == 1
-		return nil
+		return err
 	})
 	return replaced, err
 }

@@ -208,6 +208,52 @@ func TestAHeldRowIsWaitedForNoLongerThanTheContext(t *testing.T) {
 	}
 }
 
+// One user's row that somebody keeps locked is that user's trouble alone.
+func TestAHeldRowDoesNotHoldThePool(t *testing.T) {
+	t.Parallel()
+	_, db := newStore(t)
+	db.addUser(userID(1), "ada@example.com", companyID(1))
+	db.addUser(userID(2), "bob@example.com", companyID(1))
+	store := db.open(postgres.Options{MaxConns: 2})
+	db.exec(`BEGIN`)
+	db.exec(`SELECT FROM users WHERE id = $1 FOR UPDATE`, userID(1).String())
+	var held sync.WaitGroup
+	for name, work := range map[string]func(context.Context) error{
+		"login":      func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
+		"once again": func(ctx context.Context) error { return logIn(ctx, store, userID(1)) },
+		"hash": func(ctx context.Context) error {
+			_, err := store.ReplacePasswordHash(ctx, userID(1), aHash, "another-hash")
+			return err
+		},
+		"disable": func(ctx context.Context) error { _, err := store.SetActive(ctx, userID(1), false); return err },
+		"join": func(ctx context.Context) error {
+			_, err := store.Join(ctx, identity.JoinRequest{User: userID(1), Admit: admitAll})
+			return err
+		},
+		"logout": func(ctx context.Context) error {
+			_, err := store.EndSessions(ctx, identity.LogoutRequest{User: userID(1), Scope: identity.LogoutGlobal, Admit: admitAll})
+			return err
+		},
+	} {
+		held.Go(func() {
+			if err := work(testContext(t)); err == nil || !strings.Contains(err.Error(), "another transaction holds a row") {
+				t.Errorf("%s: %v, want it given up", name, err)
+			}
+		})
+	}
+	if err := logIn(testContext(t), store, userID(2)); err != nil {
+		t.Errorf("somebody else's login: %v", err)
+	}
+	held.Wait()
+	if _, err := store.Standing(testContext(t), userID(1), sessionID(1), identity.CompanyID{}); err != nil {
+		t.Error(err)
+	}
+	db.exec(`ROLLBACK`)
+	if err := logIn(testContext(t), store, userID(1)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func TestAFullPoolEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	store, db := newStore(t)

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,20 @@ func (d *database) one(sql string, args ...any) string {
 		return "NULL"
 	}
 	return *got
+}
+
+// plan is what the planner would do.
+func (d *database) plan(sql string, args ...any) string {
+	d.t.Helper()
+	rows, err := d.conn.Query(testContext(d.t), `EXPLAIN `+sql, args...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (d *database) migrate() postgres.MigrateResult {

@@ -360,28 +360,49 @@ func TestADatabaseThatDoesNotAnnounceIsNotTrusted(t *testing.T) {
 	_, db := newStore(t)
 	e := listen(t, db.url)
 	for _, c := range []struct {
-		name, breaks, mends string
+		name, breaks string
+		mends        string // empty: gatehouse migrate
 	}{
 		{"a trigger is off", `ALTER TABLE users DISABLE TRIGGER gatehouse_users_changed`, `ALTER TABLE users ENABLE ALWAYS TRIGGER gatehouse_users_changed`},
 		{"a trigger sleeps during a restore", `ALTER TABLE sessions ENABLE TRIGGER gatehouse_sessions_changed`, `ALTER TABLE sessions ENABLE ALWAYS TRIGGER gatehouse_sessions_changed`},
+		{"a function says nothing", `CREATE OR REPLACE FUNCTION gatehouse_notice_user() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`, ""},
+		{"a function looks where its caller says", `ALTER FUNCTION gatehouse_notice_session() RESET search_path`, ""},
+		{"a trigger calls another function", `CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			DROP TRIGGER gatehouse_companies_changed ON companies;
+			CREATE TRIGGER gatehouse_companies_changed AFTER UPDATE ON companies FOR EACH ROW EXECUTE FUNCTION nothing();
+			ALTER TABLE companies ENABLE ALWAYS TRIGGER gatehouse_companies_changed`, ""},
+		{"a function and its triggers are gone", `DROP FUNCTION gatehouse_notice_flush CASCADE`, ""},
 		{"a table is gone", `ALTER TABLE company_members RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO company_members`},
 	} {
 		e.settle(t)
 		before := len(e.reasons())
 		db.exec(c.breaks)
-		eventually(t, "the loss is told when "+c.name, func() bool { return strings.Contains(e.reasons()[before:], "00002_notices") })
+		eventually(t, "the loss is told when "+c.name, func() bool { return strings.Contains(e.reasons()[before:], "gatehouse migrate puts it back") })
 		e.heard()
-		db.exec(c.mends)
+		if c.mends != "" {
+			db.exec(c.mends)
+		} else {
+			db.migrate()
+		}
 		e.settle(t)
 		if got := e.heard(); !strings.HasPrefix(got, "flush") {
 			t.Errorf("%s: trusted again without a flush (%q)", c.name, got)
 		}
 	}
 
-	// What pg_restore --disable-triggers does can be over between two heartbeats.
+	// It can all be over between two heartbeats.
 	db.addUser(userID(1), "ada@example.com", companyID(1))
 	e.settle(t)
 	e.heard()
+	function := db.one(`SELECT pg_get_functiondef('gatehouse_notice_user'::regproc)`)
+	db.exec(`BEGIN; CREATE OR REPLACE FUNCTION gatehouse_notice_user() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		UPDATE users SET role = 'admin'; ` + function + `; COMMIT`)
+	e.settle(t)
+	if got := e.heard(); got != "flush" {
+		t.Errorf("heard %q of a change made while a function said nothing, want a flush", got)
+	}
+
+	// As pg_restore --disable-triggers does it.
 	db.exec(`BEGIN; ALTER TABLE users DISABLE TRIGGER ALL; UPDATE users SET is_active = false;
 		ALTER TABLE users ENABLE TRIGGER ALL; ALTER TABLE users ENABLE ALWAYS TRIGGER gatehouse_users_changed;
 		ALTER TABLE users ENABLE ALWAYS TRIGGER gatehouse_users_came_or_went; ALTER TABLE users ENABLE ALWAYS TRIGGER gatehouse_users_truncated;
@@ -393,7 +414,7 @@ func TestADatabaseThatDoesNotAnnounceIsNotTrusted(t *testing.T) {
 
 	bare := newDatabase(t)
 	unmigrated := listen(t, bare.url)
-	eventually(t, "a database without our tables is refused", func() bool { return strings.Contains(unmigrated.reasons(), "00002_notices") })
+	eventually(t, "a database without our tables is refused", func() bool { return strings.Contains(unmigrated.reasons(), "gatehouse migrate puts it back") })
 	bare.migrate()
 	unmigrated.settle(t)
 }

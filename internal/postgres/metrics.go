@@ -48,6 +48,8 @@ const (
 	queryRefund          query = "refund"
 	queryUnlockUser      query = "unlock_user"
 	querySweepThrottle   query = "sweep_throttle"
+	querySendFence       query = "send_fence"
+	queryReplicas        query = "replicas"
 	resultOK                   = "ok"
 	resultError                = "error"
 	metricsPrefix              = "gatehouse_database_"
@@ -70,7 +72,7 @@ func queries() []query {
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
-		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost,
+		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
 		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}
 }

@@ -68,14 +68,18 @@ type Migration struct {
 
 // MigrateResult says what a migration did.
 type MigrateResult struct {
-	Applied []Migration // empty: the database was up to date
-	Version int64
-	Schema  string // that holds the tables
+	Applied []Migration // empty: the tables were up to date
+	// Repaired are triggers and functions that were put back although the tables
+	// were up to date.
+	Repaired []Broken
+	Version  int64
+	Schema   string // that holds the tables
 	// Warnings name what was adopted although it will hinder later.
 	Warnings []string
 }
 
-// Migrate brings the database up to this release. It adopts existing users and
+// Migrate brings the database up to this release, and puts back triggers and
+// functions of ours that somebody took away or altered. It adopts existing users and
 // companies tables (contract section 10), never loses or rewrites a row of them,
 // and leaves the database as it was if they cannot be adopted. Replicas may call
 // it at the same time. Where nothing is to be done it needs no more than to read.
@@ -165,7 +169,7 @@ func openMigrator(ctx context.Context, url string) (*migrator, error) {
 // look connects, and finds the server fit and the schema to work in.
 func (m *migrator) look(ctx context.Context) (err error) {
 	if m.control, err = m.db.Conn(ctx); err != nil {
-		return fmt.Errorf("connecting to the database: %w", err)
+		return fmt.Errorf("connecting to the database: %w", once(err))
 	}
 	var number int
 	err = m.control.QueryRowContext(ctx,
@@ -290,11 +294,13 @@ func (m *migrator) upToDate(ctx context.Context) (bool, MigrateResult, error) {
 		return false, MigrateResult{}, fmt.Errorf("%w: it is at version %d, this release knows %d",
 			ErrSchemaNewer, version, m.latest())
 	}
+	result := MigrateResult{Version: version, Schema: m.schema}
 	pending, err := m.pending(ctx, recorded)
-	if err != nil {
-		return false, MigrateResult{}, err
+	if err != nil || len(pending) > 0 {
+		return false, result, err
 	}
-	return len(pending) == 0, MigrateResult{Version: version, Schema: m.schema}, nil
+	broken, err := m.broken(ctx)
+	return len(broken) == 0, result, err
 }
 
 // apply runs what is missing. It is called under the migration lock.
@@ -334,22 +340,39 @@ func (m *migrator) apply(ctx context.Context, opts MigrateOptions) (MigrateResul
 		result.Applied = append(result.Applied, Migration{Version: s.Source.Version, Name: name, Took: s.Duration})
 		result.Version = max(result.Version, s.Source.Version)
 	}
+	// The migrations may have made an older release's.
+	repaired, err := m.repair(ctx, opts)
+	if err != nil {
+		return MigrateResult{}, err
+	}
+	if len(steps) == 0 {
+		result.Repaired = repaired
+	}
 	return result, nil
 }
 
-// up tries again for as long as others hold the tables. A try that failed left
-// nothing behind: each migration is one transaction.
-func (m *migrator) up(ctx context.Context, opts MigrateOptions) ([]*goose.MigrationResult, error) {
+func (m *migrator) up(ctx context.Context, opts MigrateOptions) (steps []*goose.MigrationResult, err error) {
+	err = m.patiently(ctx, opts, func() error {
+		done, err := m.provider.Up(ctx)
+		steps = append(steps, done...)
+		return err
+	})
+	return steps, err
+}
+
+// patiently tries again for as long as others hold the tables. A try that failed
+// left nothing behind: each step is one transaction.
+func (m *migrator) patiently(ctx context.Context, opts MigrateOptions, step func() error) error {
 	until := time.Now().Add(opts.LockWait)
 	for {
-		steps, err := m.provider.Up(ctx)
+		err := step()
 		if err == nil || !waitsForLock(err) || time.Now().After(until) {
-			return steps, err
+			return err
 		}
 		opts.Logger.InfoContext(ctx, "migration waits for other transactions", "holders", m.holders(ctx))
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}
 	}
@@ -382,7 +405,7 @@ func (m *migrator) explain(ctx context.Context, err error) error {
 	}
 	switch refused.Code {
 	case codeLockNotAvailable, codeDeadlock:
-		return fmt.Errorf("%w, nothing was changed; holders of users and companies: %s (%w)", ErrLocked, m.holders(ctx), err)
+		return fmt.Errorf("%w, nothing was changed; holders of our tables: %s (%w)", ErrLocked, m.holders(ctx), err)
 	case codeDenied:
 		return fmt.Errorf("the database role lacks a right, nothing was changed; "+
 			"migrations must run as the owner of users and companies, with CREATE on the schema %q: %w", m.schema, err)
@@ -393,14 +416,14 @@ func (m *migrator) explain(ctx context.Context, err error) error {
 	}
 }
 
-// holders describes who holds the adopted tables right now.
+// holders describes who holds the tables right now.
 func (m *migrator) holders(ctx context.Context) string {
 	const none = "none seen any more"
 	rows, err := m.control.QueryContext(ctx, `
 		SELECT DISTINCT format('pid %s (user %s, application %s, %s for %s s)', a.pid, a.usename,
 		       quote_literal(coalesce(a.application_name, '')), a.state, extract(epoch FROM now() - a.xact_start)::int)
 		  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'))
+		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'), to_regclass('company_members'), to_regclass('sessions'))
 		   AND l.granted AND a.pid <> pg_backend_pid() LIMIT 5`)
 	if err != nil {
 		return none

@@ -21,6 +21,9 @@ const (
 	codeAdminShutdown    = "57P01"
 	codeCrashShutdown    = "57P02"
 	codeIdleTimeout      = "57P05"
+
+	classDenied       = "42" // or there is no such table
+	classIntervention = "57" // the server is being stopped or started
 )
 
 type proofKey struct{}
@@ -40,7 +43,7 @@ func (s *Store) read(ctx context.Context, q query, ask func(context.Context) err
 		err = ask(withProof(ctx))
 	}
 	s.metrics.observe(q, time.Since(start), err)
-	return err
+	return once(err)
 }
 
 // write runs a change once, on a connection that has just answered. It is not
@@ -49,7 +52,7 @@ func (s *Store) write(ctx context.Context, q query, change func(context.Context)
 	start := time.Now()
 	err := change(withProof(ctx))
 	s.metrics.observe(q, time.Since(start), err)
-	return err
+	return once(err)
 }
 
 // connectionLost tells a connection that broke from a server that answered and

@@ -15,9 +15,9 @@ type SchemaStatus struct {
 	Pending []string
 	// Missing names tables that the version promises and that are gone.
 	Missing []string
-	// Silent names triggers that should tell authz of changes and do not: they
-	// are gone, or not ENABLE ALWAYS. Looked for where nothing is pending or missing.
-	Silent []string
+	// Broken are triggers and functions of ours that do not do what they should;
+	// Migrate puts them back. Looked for where nothing is pending or missing.
+	Broken []Broken
 }
 
 // Status reads how far the database has been migrated, and changes nothing.
@@ -51,26 +51,9 @@ func Status(ctx context.Context, url string) (SchemaStatus, error) {
 		}
 	}
 	if len(status.Pending) == 0 && len(status.Missing) == 0 {
-		if status.Silent, err = m.silent(ctx); err != nil {
+		if status.Broken, err = m.broken(ctx); err != nil {
 			return SchemaStatus{}, err
 		}
 	}
 	return status, nil
-}
-
-// silent finds the triggers without which a Listener trusts nothing.
-func (m *migrator) silent(ctx context.Context) ([]string, error) {
-	var names []string
-	for _, trigger := range triggers() {
-		var always bool
-		if err := m.control.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger t
-			WHERE t.tgrelid IN (to_regclass('users'), to_regclass('company_members'), to_regclass('sessions'), to_regclass('companies'))
-			  AND t.tgname = $1 AND t.tgenabled = 'A')`, trigger).Scan(&always); err != nil {
-			return nil, fmt.Errorf("looking for the trigger %s: %w", trigger, err)
-		}
-		if !always {
-			names = append(names, trigger)
-		}
-	}
-	return names, nil
 }

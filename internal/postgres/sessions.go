@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/atenex/gatehouse/internal/identity"
@@ -22,8 +23,8 @@ import (
 // begun before does not, however few microseconds lie between, and whatever the
 // clocks of the login services say.
 
-// startSessionSQL is one statement and so one transaction. The hash is compared
-// again: a password that was changed since it was verified begins nothing.
+// startSessionSQL is one statement. The hash is compared again: a password that
+// was changed since it was verified begins nothing.
 //
 // A mark that lies ahead by no more than a moment was set by a clock that has
 // been put back since (a fail-over does it): the login came after it all the
@@ -57,17 +58,14 @@ func (s *Store) StartSession(ctx context.Context, request identity.LoginRequest)
 	if err != nil {
 		return identity.Login{}, err
 	}
-	err = s.write(ctx, queryStartSession, func(ctx context.Context) error {
-		err := login.scan(s.pool.QueryRow(ctx, startSessionSQL, uuidOrNull(request.User), request.PasswordHash,
+	err = s.change(ctx, queryStartSession, "starting a session", func(tx pgx.Tx) error {
+		err := login.scan(tx.QueryRow(ctx, startSessionSQL, uuidOrNull(request.User), request.PasswordHash,
 			uuidOrNull(login.ID), request.Lifetime.Microseconds(), addressOrNull(request.Client.Address), userAgent(request.Client),
 			plainOrNull(identity.OriginOf(ctx).RequestID)))
 		if errors.Is(err, pgx.ErrNoRows) {
-			return identity.ErrChanged
+			return refusal{identity.ErrChanged}
 		}
-		if err != nil {
-			return fmt.Errorf("starting a session: %w", err)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return identity.Login{}, err
@@ -266,15 +264,18 @@ func (s *Store) RevokeUser(ctx context.Context, user identity.UserID) (int, erro
 // SweepLimit is the most rows that one SweepSessions deletes.
 const SweepLimit = 500
 
+// sweepSQL reads both indexes, not the table.
+const sweepSQL = `DELETE FROM sessions WHERE id IN (
+	SELECT id FROM sessions WHERE not_after < now() - interval '1 day' OR ended_at < now() - interval '7 days'
+	 LIMIT $1 FOR UPDATE SKIP LOCKED)`
+
 // SweepSessions deletes sessions that were over long ago, and says how many; if
 // it is SweepLimit, there may be more. Several may sweep at once: none waits for
 // another, or for a session that is in use.
 func (s *Store) SweepSessions(ctx context.Context) (int, error) {
 	swept := 0
 	err := s.write(ctx, querySweepSessions, func(ctx context.Context) error {
-		tag, err := s.pool.Exec(ctx, `DELETE FROM sessions WHERE id IN (
-			SELECT id FROM sessions WHERE not_after < now() - interval '1 day' OR ended_at < now() - interval '7 days'
-			 LIMIT $1 FOR UPDATE SKIP LOCKED)`, SweepLimit)
+		tag, err := s.pool.Exec(ctx, sweepSQL, SweepLimit)
 		if err != nil {
 			return fmt.Errorf("deleting old sessions: %w", err)
 		}
@@ -347,12 +348,15 @@ func (s *Store) change(ctx context.Context, q query, doing string, work func(pgx
 	err := s.begin(ctx, work)
 	s.metrics.observe(q, time.Since(start), err)
 	var refused refusal
+	var answer *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &refused):
 		return refused.error
+	case errors.As(err, &answer) && answer.Code == codeLockNotAvailable:
+		return fmt.Errorf("%s: another transaction holds a row that is needed: %w", doing, err)
 	default:
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: %w", doing, once(err))
 	}
 }

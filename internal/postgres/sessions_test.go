@@ -504,3 +504,17 @@ func TestAProfileIsTheUserAndItsCompanies(t *testing.T) {
 		t.Errorf("nobody's account: %v", err)
 	}
 }
+
+func TestTheSweepReadsIndexes(t *testing.T) {
+	t.Parallel()
+	_, db := newStore(t)
+	db.addUser(userID(1), "ada@example.com", companyID(1))
+	db.exec(`INSERT INTO sessions (id, user_id, auth_time, not_after, ended_at)
+		SELECT gen_random_uuid(), $1, now(), now() + interval '1 day', CASE WHEN n % 100 = 0 THEN now() - n * interval '1 min' END
+		  FROM generate_series(1, 20000) n`, userID(1).String())
+	db.exec(`ANALYZE sessions`)
+	plan := db.plan(postgres.SweepSQL, postgres.SweepLimit)
+	if !strings.Contains(plan, "sessions_ended_idx") || !strings.Contains(plan, "sessions_gc_idx") {
+		t.Errorf("plan:\n%s", plan)
+	}
+}

@@ -71,6 +71,7 @@ type ownTable struct {
 func ownTables() []ownTable {
 	return []ownTable{
 		{"company_members", 1}, {"company_invitations", 1}, {"sessions", 1},
+		{"gatehouse_replicas", 3}, {"gatehouse_fence", 3},
 		{"login_throttle", 4}, {"login_known_sources", 4},
 		{"audit_log", 5},
 	}

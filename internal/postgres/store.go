@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -155,10 +157,46 @@ func refuseStandby(_ context.Context, c *pgconn.PgConn) error {
 	return nil
 }
 
+// once is err without the lines that pgx repeats: with sslmode=prefer, which is
+// the default, it tries each host with TLS and without.
+func once(err error) error {
+	var unreachable *pgconn.ConnectError
+	if !errors.As(err, &unreachable) {
+		return err
+	}
+	head, tries, found := strings.Cut(err.Error(), "\n")
+	if !found {
+		return err
+	}
+	var lines []string
+	for line := range strings.SplitSeq(tries, "\n") {
+		if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return &plainError{text: head + " " + strings.Join(lines, "; "), error: err}
+}
+
+// plainError has another text than what it wraps.
+type plainError struct {
+	error
+	text string
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.error }
+
+// beginSQL is one message to the server. The isolation is named because a database
+// may have another default, under which what is read after waiting for a row lock
+// would be stale.
+//
+// The wait for a lock is bounded because it holds a connection: one user's row that
+// somebody keeps locked would, with a few attempts to log in, take all of them. The
+// bound is the transaction's, not the connection's, which a proxy may share.
+const beginSQL = `begin isolation level read committed read write; set local lock_timeout = '1s'`
+
 // begin starts a transaction on a connection that has just been heard of, so
 // that a restart of the server costs no request.
 func (s *Store) begin(ctx context.Context, work func(pgx.Tx) error) error {
-	// The isolation is named because a database may have another default, under
-	// which what is read after waiting for a row lock would be stale.
-	return pgx.BeginTxFunc(withProof(ctx), s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, work)
+	return pgx.BeginTxFunc(withProof(ctx), s.pool, pgx.TxOptions{BeginQuery: beginSQL}, work)
 }

@@ -197,9 +197,9 @@ func parseCursor(text string) (at pgtype.Timestamptz, id pgtype.UUID, err error)
 // user whose is_active is NULL is not active, and disabling it writes that down.
 func (s *Store) SetActive(ctx context.Context, user identity.UserID, active bool) (bool, error) {
 	changed := false
-	err := s.write(ctx, querySetActive, func(ctx context.Context) error {
+	err := s.change(ctx, querySetActive, "enabling or disabling a user", func(tx pgx.Tx) error {
 		var exists bool
-		err := s.pool.QueryRow(ctx, `
+		err := tx.QueryRow(ctx, `
 			WITH changed AS (
 			  UPDATE users SET is_active = $2, updated_at = now()
 			   WHERE id = $1 AND is_active IS DISTINCT FROM $2 RETURNING id),
@@ -208,13 +208,10 @@ func (s *Store) SetActive(ctx context.Context, user identity.UserID, active bool
 			  SELECT CASE WHEN $2 THEN 'user.enabled' ELSE 'user.disabled' END, 'success', $3, id FROM changed)
 			SELECT EXISTS (SELECT FROM users WHERE id = $1), EXISTS (SELECT FROM changed)`,
 			uuidOrNull(user), active, plainOrNull(identity.OriginOf(ctx).Operator)).Scan(&exists, &changed)
-		if err != nil {
-			return fmt.Errorf("enabling or disabling a user: %w", err)
+		if err == nil && !exists {
+			err = refusal{identity.ErrNotFound}
 		}
-		if !exists {
-			return identity.ErrNotFound
-		}
-		return nil
+		return err
 	})
 	return changed, err
 }

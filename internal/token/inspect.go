@@ -33,15 +33,21 @@ type Inspection struct {
 // included as long as its parts are JSON, and judges it if v is not nil. The
 // JSON is indented and ASCII, so that it can be shown on a terminal.
 func Inspect(raw string, v *Verifier, now time.Time) (Inspection, error) {
-	header, payload, _, err := split(raw)
+	header, payload, signature, err := split(raw)
 	if err != nil {
 		return Inspection{}, fmt.Errorf("not a token: %w", err)
 	}
+	var parts [3][]byte
+	for i, part := range []string{header, payload, signature} {
+		if parts[i], err = newReader().decode(nil, part); err != nil {
+			return Inspection{}, fmt.Errorf("not a token: %w", err)
+		}
+	}
 	var in Inspection
-	if in.Header, err = show(header); err != nil {
+	if in.Header, err = show(parts[0]); err != nil {
 		return Inspection{}, fmt.Errorf("not a token: the header %w", err)
 	}
-	if in.Claims, err = show(payload); err != nil {
+	if in.Claims, err = show(parts[1]); err != nil {
 		return Inspection{}, fmt.Errorf("not a token: the payload %w", err)
 	}
 	if v != nil {

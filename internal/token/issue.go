@@ -73,7 +73,7 @@ func (i *Issuer) Replace(keys *KeySet) error {
 // ErrNoSigner is that of a key set with which tokens can be verified only.
 var ErrNoSigner = errors.New(`no key that can sign: a shared secret, a private key or a JWK with "key_ops":["sign"] is needed`)
 
-type header struct {
+type joseHeader struct {
 	Algorithm string `json:"alg"`
 	Type      string `json:"typ"`
 	KeyID     string `json:"kid"`
@@ -140,7 +140,7 @@ func (i *Issuer) Issue(g Grant, now time.Time) (Minted, error) {
 	}
 
 	key := i.key.Load()
-	head, err := json.Marshal(header{Algorithm: key.Algorithm(), Type: "JWT", KeyID: key.ID()})
+	head, err := json.Marshal(joseHeader{Algorithm: key.Algorithm(), Type: "JWT", KeyID: key.ID()})
 	if err != nil {
 		return Minted{}, fmt.Errorf("writing the header of a token: %w", err)
 	}

@@ -118,7 +118,7 @@ var ErrNoKeyOfThatName = errors.New("the set has no key with that kid")
 // begins one; its first key signs, because a set in which none does is no use to
 // login.
 func AddJWK(set, key []byte) ([]byte, error) {
-	d := document{Keys: []jsontext.Value{}}
+	d := jwkSet{Keys: []jsontext.Value{}}
 	if len(set) > 0 {
 		if _, err := readOwnSet(set); err != nil {
 			return nil, err
@@ -192,14 +192,14 @@ func RemoveJWK(set []byte, kid string) ([]byte, error) {
 }
 
 // named reads a set and the names of its keys, place by place.
-func named(set []byte) (document, []string, error) {
+func named(set []byte) (jwkSet, []string, error) {
 	own, err := readOwnSet(set)
 	if err != nil {
-		return document{}, nil, err
+		return jwkSet{}, nil, err
 	}
 	d, err := readDocument(set)
 	if err != nil {
-		return document{}, nil, err
+		return jwkSet{}, nil, err
 	}
 	names := make([]string, len(own.keys))
 	for i, k := range own.keys {
@@ -226,7 +226,7 @@ func withOperation(key []byte, operation string) (jsontext.Value, error) {
 }
 
 // write lays a set out for people, and proves that it can be used.
-func (d document) write() ([]byte, error) {
+func (d jwkSet) write() ([]byte, error) {
 	text, err := json.Marshal(d, jsontext.WithIndent("  "))
 	if err != nil {
 		return nil, errors.New("the set cannot be written")

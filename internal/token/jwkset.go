@@ -12,17 +12,17 @@ import (
 // maxKeys is how many keys a set may have.
 const maxKeys = 100
 
-// document is a JWK set (RFC 7517 section 5) whose keys were not looked into. What
+// jwkSet is a JWK set (RFC 7517 section 5) whose keys were not looked into. What
 // is not understood is kept for the sets that are edited.
-type document struct {
+type jwkSet struct {
 	Keys []jsontext.Value `json:"keys"`
 	Rest jsontext.Value   `json:",embed"`
 }
 
 // readDocument is strict: member names are unique at every depth, text is valid
 // UTF-8 and nothing stands behind the object.
-func readDocument(text []byte) (document, error) {
-	var d document
+func readDocument(text []byte) (jwkSet, error) {
+	var d jwkSet
 	err := json.Unmarshal(text, &d)
 	_, wrongType := errors.AsType[*json.SemanticError](err)
 	switch {

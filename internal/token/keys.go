@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Key is one key with its one algorithm.
@@ -39,9 +41,15 @@ const (
 
 // newKey's id must tell any two keys apart: it is the material too.
 func newKey(id string, a algorithm, verifying any) Key {
-	return Key{id: id, algorithm: a, material: id, origin: OriginPEM, verify: func(signed string, signature []byte) error {
+	k := Key{id: id, algorithm: a, material: id, origin: OriginPEM, verify: func(signed string, signature []byte) error {
 		return a.method.Verify(signed, signature, verifying)
 	}}
+	if method, ok := a.method.(*jwt.SigningMethodHMAC); ok {
+		if secret, ok := verifying.([]byte); ok {
+			k.verify = verifyHMAC(method.Hash, secret)
+		}
+	}
+	return k
 }
 
 // signingWith returns the key with its other half.

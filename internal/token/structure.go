@@ -1,16 +1,9 @@
 package token
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
-	"io"
-	"math"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -40,11 +33,16 @@ var (
 
 // unverified is a token that was taken apart and says what it likes.
 type unverified struct {
-	algorithm string
-	kid       string // empty: none named
+	header    header
 	claims    claims
 	signed    string // the signing input of RFC 7515 section 5.2
 	signature []byte
+}
+
+// header is what a header says that anyone asks for.
+type header struct {
+	algorithm string
+	kid       string // empty: none named
 }
 
 // claims are the members of the payload that anyone asks for.
@@ -55,101 +53,122 @@ type claims struct {
 	roles                                          list
 }
 
-type (
-	text struct {
-		value   string
-		present bool
-	}
-	list struct {
-		values  []string
-		present bool
-	}
-	instant struct {
-		at      time.Time
-		present bool
-	}
-)
+// reader takes one token apart after another. It keeps its buffers, so that a
+// token costs few allocations.
+type reader struct {
+	strict    *base64.Encoding
+	document  document
+	decoded   []byte // the part that is being read
+	signature []byte
+
+	// The last header, and its one spelling: an issuer begins all tokens of a key
+	// alike, so that the next one's is the same more often than not.
+	header  header // without an algorithm: none
+	encoded []byte
+}
+
+func newReader() *reader {
+	// Strict refuses trailing bits that are not zero, by which one signature
+	// would have several spellings.
+	return &reader{strict: base64.RawURLEncoding.Strict()}
+}
 
 // read takes a token apart. Every error is the first row of the contract's
-// table: malformed.
-func read(raw string, profile Profile) (unverified, error) {
+// table: malformed. The result is good until the next read.
+func (r *reader) read(raw string, profile Profile) (t unverified, err error) {
 	header, payload, signature, err := split(raw)
 	if err != nil {
 		return unverified{}, err
 	}
-	t := unverified{signed: raw[:strings.LastIndexByte(raw, '.')], signature: signature}
-	if err := t.readHeader(header); err != nil {
+	if err := r.readHeader(header); err != nil {
 		return unverified{}, err
 	}
-	if err := t.claims.read(payload, profile); err != nil {
+	if r.decoded, err = r.decode(r.decoded, payload); err != nil {
 		return unverified{}, err
 	}
+	if err := t.claims.read(&r.document, r.decoded, profile); err != nil {
+		return unverified{}, err
+	}
+	if r.signature, err = r.decode(r.signature, signature); err != nil {
+		return unverified{}, err
+	}
+	t.header, t.signed, t.signature = r.header, raw[:len(raw)-1-len(signature)], r.signature
 	return t, nil
 }
 
-func split(raw string) (header, payload, signature []byte, err error) {
+// split gives the three parts, encoded.
+func split(raw string) (header, payload, signature string, err error) {
 	if len(raw) > maxLength {
-		return nil, nil, nil, errTooLong
+		return "", "", "", errTooLong
 	}
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return nil, nil, nil, errParts
+	header, rest, _ := strings.Cut(raw, ".")
+	payload, signature, found := strings.Cut(rest, ".")
+	if !found || strings.Contains(signature, ".") {
+		return "", "", "", errParts
 	}
-	var decoded [3][]byte
-	for i, part := range parts {
-		if decoded[i], err = decodePart(part); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	return decoded[0], decoded[1], decoded[2], nil
+	return header, payload, signature, nil
 }
 
-// decodePart reads base64url without padding (RFC 7515 section 2). Strict
-// refuses trailing bits that are not zero, by which one signature would have
-// several spellings; encoding/base64 skips line ends, which would too.
-func decodePart(part string) ([]byte, error) {
-	if strings.ContainsAny(part, "\r\n") {
-		return nil, errBase64
+// decode reads base64url without padding (RFC 7515 section 2) into the memory of
+// another part. encoding/base64 skips line ends, by which one token would have
+// several spellings.
+func (r *reader) decode(into []byte, part string) ([]byte, error) {
+	if strings.Contains(part, "\n") || strings.Contains(part, "\r") {
+		return into, errBase64
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	decoded, err := r.strict.AppendDecode(into[:0], []byte(part))
 	if err != nil {
-		return nil, errBase64
+		return into, errBase64
 	}
-	return b, nil
+	return decoded, nil
 }
 
 // readHeader takes alg and kid. Everything else is ignored, jku, x5u, jwk and
 // x5c above all: a token must not bring its own key. Only crit ends it, known
 // or not, because it says that the header must not be ignored.
-func (t *unverified) readHeader(data []byte) error {
-	err := readObject(data, func(d *jsontext.Decoder, name string) error {
+func (r *reader) readHeader(encoded string) (err error) {
+	if r.header.algorithm != "" && string(r.encoded) == encoded {
+		return nil
+	}
+	r.header = header{}
+	if r.decoded, err = r.decode(r.decoded, encoded); err != nil {
+		return err
+	}
+	var h header
+	d := &r.document
+	err = d.read(r.decoded, func(name string) (err error) {
 		switch name {
 		case "crit":
 			return errCritical
 		case "alg":
-			return readString(d, &t.algorithm, errHeader)
+			h.algorithm, err = d.string(errHeader)
 		case "kid":
-			return readString(d, &t.kid, errHeader)
+			h.kid, err = d.string(errHeader)
+		default:
+			err = d.skip()
 		}
-		return skip(d)
+		return err
 	})
-	if err == nil && t.algorithm == "" {
+	if err == nil && h.algorithm == "" {
 		err = errHeader
+	}
+	if err == nil {
+		r.header, r.encoded = h, append(r.encoded[:0], encoded...)
 	}
 	return err
 }
 
 // read takes the claims of RFC 7519 section 4.1 and those that the profile
 // uses. A claim that nobody here reads may be of any type.
-func (c *claims) read(data []byte, profile Profile) error {
-	var id text
-	return readObject(data, func(d *jsontext.Decoder, name string) error {
+func (c *claims) read(d *document, json []byte, profile Profile) error {
+	return d.read(json, func(name string) error {
 		switch name {
 		case "sub":
 			return c.subject.read(d)
 		case "iss":
 			return c.issuer.read(d)
 		case "jti":
+			var id text
 			return id.read(d)
 		case "aud":
 			return c.audience.read(d, true)
@@ -172,148 +191,25 @@ func (c *claims) read(data []byte, profile Profile) error {
 		case profile == Supabase && name == "app_metadata":
 			return c.readAppMetadata(d)
 		}
-		return skip(d)
+		return d.skip()
 	})
 }
 
-func (c *claims) readAppMetadata(d *jsontext.Decoder) error {
+func (c *claims) readAppMetadata(d *document) error {
 	switch d.PeekKind() {
 	case 'n':
-		return skip(d)
+		return d.skip()
 	case '{':
 	default:
 		return errClaimType
 	}
-	return readMembers(d, func(d *jsontext.Decoder, name string) error {
+	return d.members(func(name string) error {
 		switch name {
 		case "company_id":
 			return c.company.read(d)
 		case "roles":
 			return c.roles.read(d, false)
 		}
-		return skip(d)
+		return d.skip()
 	})
-}
-
-// readObject reads the one JSON object that data must be, and calls member for
-// each of its members in turn, which must consume exactly the value.
-// Duplicate names at any depth, invalid UTF-8, lone surrogates and trailing
-// data are refused by jsontext (RFC 7493).
-func readObject(data []byte, member func(*jsontext.Decoder, string) error) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(data))
-	if d.PeekKind() != '{' {
-		return errJSON
-	}
-	if err := readMembers(d, member); err != nil {
-		return err
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return errJSON
-	}
-	return nil
-}
-
-func readMembers(d *jsontext.Decoder, member func(*jsontext.Decoder, string) error) error {
-	if _, err := d.ReadToken(); err != nil { // the brace
-		return errJSON
-	}
-	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return errJSON
-		}
-		if err := member(d, name.String()); err != nil {
-			return err
-		}
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return errJSON
-	}
-	return nil
-}
-
-// skip reads one value of any kind.
-func skip(d *jsontext.Decoder) error {
-	outside := d.StackDepth()
-	for {
-		if _, err := d.ReadToken(); err != nil {
-			return errJSON
-		}
-		switch depth := d.StackDepth(); {
-		case depth == outside:
-			return nil
-		case depth > maxDepth:
-			return errDepth
-		}
-	}
-}
-
-func readString(d *jsontext.Decoder, into *string, wrongType error) error {
-	t, err := d.ReadToken()
-	if err != nil {
-		return errJSON
-	}
-	if t.Kind() != '"' {
-		return wrongType
-	}
-	*into = t.String()
-	return nil
-}
-
-func (t *text) read(d *jsontext.Decoder) error {
-	if d.PeekKind() == 'n' {
-		return skip(d)
-	}
-	t.present = true
-	return readString(d, &t.value, errClaimType)
-}
-
-// read takes an array of strings, or a single one where that is allowed (aud,
-// RFC 7519 section 4.1.3).
-func (l *list) read(d *jsontext.Decoder, single bool) error {
-	switch kind := d.PeekKind(); {
-	case kind == 'n':
-		return skip(d)
-	case kind == '"' && single:
-		l.present, l.values = true, make([]string, 1)
-		return readString(d, &l.values[0], errClaimType)
-	case kind != '[':
-		return errClaimType
-	}
-	l.present = true
-	if _, err := d.ReadToken(); err != nil {
-		return errJSON
-	}
-	for d.PeekKind() != ']' {
-		var value string
-		if err := readString(d, &value, errClaimType); err != nil {
-			return err
-		}
-		l.values = append(l.values, value)
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return errJSON
-	}
-	return nil
-}
-
-// read takes a NumericDate (RFC 7519 section 2), which may have a fraction.
-func (i *instant) read(d *jsontext.Decoder) error {
-	if d.PeekKind() == 'n' {
-		return skip(d)
-	}
-	t, err := d.ReadToken()
-	if err != nil {
-		return errJSON
-	}
-	if t.Kind() != '0' {
-		return errClaimType
-	}
-	seconds, err := strconv.ParseFloat(t.String(), 64)
-	if err != nil || seconds > maxInstant || seconds < -maxInstant {
-		return errClaimType
-	}
-	whole, fraction := math.Modf(seconds)
-	i.present, i.at = true, time.Unix(int64(whole), int64(fraction*1e9)).UTC()
-	return nil
 }

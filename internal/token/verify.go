@@ -3,6 +3,8 @@ package token
 import (
 	"errors"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,8 +14,9 @@ import (
 
 // Verifier judges tokens. It may be used by several goroutines.
 type Verifier struct {
-	rules Rules // but for the keys
-	keys  atomic.Pointer[KeySet]
+	rules   Rules // but for the keys
+	keys    atomic.Pointer[KeySet]
+	readers sync.Pool // of *reader
 }
 
 // NewVerifier refuses rules under which no token could be verified.
@@ -26,7 +29,7 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 	case rules.Profile != Native && rules.Profile != Supabase:
 		return nil, errors.New("an unknown token profile")
 	}
-	v := &Verifier{rules: rules.complete()}
+	v := &Verifier{rules: rules.complete(), readers: sync.Pool{New: func() any { return newReader() }}}
 	v.keys.Store(rules.Keys)
 	return v, nil
 }
@@ -44,17 +47,19 @@ func (v *Verifier) Replace(keys *KeySet) { v.keys.Store(keys) }
 // Nothing that only the database knows is judged here. A sub that names nobody
 // (the nil UUID) passes as the zero user, who does not exist.
 func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error) {
-	t, err := read(raw, v.rules.Profile)
+	r, _ := v.readers.Get().(*reader)
+	defer v.readers.Put(r)
+	t, err := r.read(raw, v.rules.Profile)
 	keys := v.keys.Load()
-	if err == nil && !keys.accepts(t.algorithm) {
+	if err == nil && !keys.accepts(t.header.algorithm) {
 		err = errAlgorithm
 	}
 	if err != nil {
 		return identity.Credential{}, problem.TokenMalformed.Because(err)
 	}
-	key, ok := keys.find(t.kid, t.algorithm)
-	if !ok && keys.mayCome(t.kid, t.algorithm) {
-		if key, ok, err = v.await(t.kid, t.algorithm); err != nil {
+	key, ok := keys.find(t.header.kid, t.header.algorithm)
+	if !ok && keys.mayCome(t.header.kid, t.header.algorithm) {
+		if key, ok, err = v.await(t.header.kid, t.header.algorithm); err != nil {
 			return identity.Credential{}, err
 		}
 	}
@@ -65,7 +70,7 @@ func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error
 	if err != nil {
 		return identity.Credential{}, err
 	}
-	c.KeyNamed = t.kid != ""
+	c.KeyNamed = t.header.kid != ""
 	if key.counted != nil {
 		key.counted()
 	}
@@ -121,10 +126,13 @@ func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) 
 	}
 	c := identity.Credential{
 		User:      user,
-		Email:     t.email.value,
+		Email:     strings.Clone(t.email.value), // a part of the payload, which it would keep
 		Roles:     t.roles.values,
 		IssuedAt:  t.issued.at,
 		ExpiresAt: t.expires.at,
+	}
+	for i, role := range c.Roles {
+		c.Roles[i] = strings.Clone(role) // likewise
 	}
 	if t.company.value != "" {
 		if c.Company, err = identity.ParseCompanyID(t.company.value); err != nil {

@@ -184,12 +184,25 @@ func (s *stack) startLogin() {
 
 func (s *stack) startEnvoy() {
 	s.t.Helper()
+	s.startEnvoyWith(func(config []byte) []byte { return config })
+}
+
+// startEnvoyWith lets a test have a hand in the configuration.
+func (s *stack) startEnvoyWith(change func([]byte) []byte) {
+	s.t.Helper()
 	binary, err := devstack.EnvoyBinary(s.t.Context(), devstack.FindOptions{EnvoyBin: os.Getenv("ENVOY_BIN")})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	config := filepath.Join(s.t.TempDir(), "envoy.yaml")
 	s.command("envoy", "render", "--output", config)
+	rendered, err := os.ReadFile(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(config, change(rendered), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 	s.envoyProcess = s.start("envoy", binary.Path, []string{
 		"-c", config, "--use-dynamic-base-id", "--concurrency", "1",
 		// What Envoy writes of requests is looked at.

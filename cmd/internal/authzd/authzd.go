@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/atenex/gatehouse/authz"
 	"github.com/atenex/gatehouse/authz/activity"
+	"github.com/atenex/gatehouse/authz/verified"
 	"github.com/atenex/gatehouse/cmd/internal/daemon"
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/envoy"
@@ -54,14 +57,13 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
-	// What remembers verified tokens forgets in a hook after this one.
 	ring.OnChange(verifier.Replace)
+	fit := fitMemory(s.Activity, p.Log)
 	table, err := wiring.RouteTable(s.Edge.Routes)
 	if err != nil {
 		return daemon.Misused(err)
 	}
 	options := authz.Options{
-		Verifier:          verifier,
 		SkipUserCheck:     s.Checks.User == config.CheckOff,
 		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
 		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
@@ -69,6 +71,17 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Routes:            routeNames(table),
 		Registerer:        p.Metrics,
 		Logger:            p.Log,
+	}
+	options.Verifier = verifier
+	if s.Activity.TokenCache {
+		tokens, err := verified.New(verified.Options{Verifier: verifier, Bytes: fit.tokens, Registerer: p.Metrics})
+		if err != nil {
+			return err
+		}
+		// In this order: the keys are replaced first (see above), and then what they
+		// were good for is forgotten.
+		ring.OnChange(func(*token.KeySet) { tokens.Forget() })
+		options.Verifier = tokens
 	}
 	// A gate that asks nothing is ready at once.
 	ping := func(context.Context) error { return nil }
@@ -81,12 +94,12 @@ func run(ctx context.Context, p *daemon.Process) error {
 		options.Directory = store
 		ping = store.Ping
 		if s.Activity.Cache {
-			cache, stop, err := remember(ctx, p, store)
+			cache, stop, err := remember(ctx, p, store, fit.users)
 			if err != nil {
 				return err
 			}
 			defer stop()
-			options.Directory = cache
+			options.Directory, options.Memory = cache, cache
 		}
 	}
 	gate, err := authz.New(options)
@@ -148,11 +161,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 // remember puts memory before the store, and a listener beside it that says what
 // to forget. It listens until stop: while the last checks are drained, memory is
 // worth as much as before.
-func remember(ctx context.Context, p *daemon.Process, store *postgres.Store) (cache *activity.Cache, stop func(), err error) {
+func remember(ctx context.Context, p *daemon.Process, store *postgres.Store, bytes int64) (cache *activity.Cache, stop func(), err error) {
 	s := p.Settings
 	cache, err = activity.New(activity.Options{
 		Store:       store,
-		Bytes:       int64(s.Activity.Bytes),
+		Bytes:       bytes,
 		ProofOfLife: s.Activity.ProofOfLife,
 		ReadTimeout: authz.DefaultLookupTimeout,
 		Registerer:  p.Metrics,
@@ -166,6 +179,8 @@ func remember(ctx context.Context, p *daemon.Process, store *postgres.Store) (ca
 		AppName:     "gatehouse-authz-listener",
 		ProofOfLife: s.Activity.ProofOfLife,
 		Sink:        cache,
+		Replica:     replicaName(),
+		Logger:      p.Log,
 	})
 	if err != nil {
 		return nil, nil, daemon.Misused(err)
@@ -180,6 +195,15 @@ func remember(ctx context.Context, p *daemon.Process, store *postgres.Store) (ca
 		cancel()
 		<-ended
 	}, nil
+}
+
+// replicaName tells people which process has not confirmed a change.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unnamed"
+	}
+	return host + ":" + strconv.Itoa(os.Getpid())
 }
 
 // routeNames are the names that Envoy sends as the context extension "route".

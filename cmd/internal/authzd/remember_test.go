@@ -69,7 +69,7 @@ func newGate(t *testing.T, url string) *gate {
 	t.Cleanup(store.Close)
 	cache, stop, err := remember(ctx, &daemon.Process{
 		Settings: settings, Metrics: g.registry, Log: slog.New(slog.NewTextHandler(g.log, nil)),
-	}, store)
+	}, store, activity.DefaultBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
