@@ -340,6 +340,7 @@ func TestWhatIsCountedIsKeyed(t *testing.T) {
 // turns is a throttle that lets everybody in and writes down how it ended.
 type turns struct {
 	fail     error
+	reached  identity.ThrottleScope
 	attempts []identity.LoginAttempt
 	outcomes []identity.LoginOutcome
 }
@@ -349,9 +350,9 @@ func (t *turns) ReserveLogin(_ context.Context, attempt identity.LoginAttempt) (
 	return identity.LoginTurn{}, nil
 }
 
-func (t *turns) SettleLogin(ctx context.Context, _ identity.LoginAttempt, _ identity.LoginTurn, outcome identity.LoginOutcome, _ identity.UserID) error {
+func (t *turns) SettleLogin(ctx context.Context, _ identity.LoginAttempt, _ identity.LoginTurn, outcome identity.LoginOutcome, _ identity.UserID) (identity.ThrottleScope, error) {
 	t.outcomes = append(t.outcomes, outcome)
-	return errors.Join(t.fail, ctx.Err())
+	return t.reached, errors.Join(t.fail, ctx.Err())
 }
 
 func (*turns) SweepThrottle(context.Context, time.Duration) (int, error) { return 0, nil }
@@ -401,6 +402,31 @@ func TestHowAnAttemptIsSettled(t *testing.T) {
 				t.Errorf("got %d, settled as %v; want %d, %v", w.Code, how.outcomes, tt.status, tt.outcome)
 			}
 		})
+	}
+}
+
+func TestThatALimitWasReachedIsRecorded(t *testing.T) {
+	for email, want := range map[string]int{adaEmail: 1, nobodyEmail: 0} {
+		var mu sync.Mutex
+		var events []identity.Event
+		s := holding(adaWith(argonOf(t, rightWords)))
+		s.audit = func(_ context.Context, e identity.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Name == "throttle.blocked" {
+				events = append(events, e)
+			}
+			return nil
+		}
+		how := &turns{reached: identity.ScopeAccount}
+		g := newStage(t, s, limited(), func(o *login.Options) { o.Throttle, o.Budgets = how, how })
+		g.send(credentials(email, wrongWords))
+		done, stop := context.WithCancel(t.Context())
+		stop()
+		g.service.Record(done) // what is left
+		if len(events) != want || want == 1 && (events[0].Subject != ada || events[0].Details["scope"] != "account") {
+			t.Errorf("%s: recorded %+v", email, events)
+		}
 	}
 }
 

@@ -104,7 +104,7 @@ pair AS (
     failures = t.failures + 1, inflight = greatest(t.inflight - 1, 0), user_id = excluded.user_id,
     blocked_until = ` + waitSQL("(t.failures + 1)") + `,
     expires_at = greatest(excluded.expires_at, ` + waitSQL("(t.failures + 1)") + `)
-  RETURNING 1),
+  RETURNING t.blocked_until IS NOT NULL AS waits),
 acct AS (
   INSERT INTO login_throttle AS t (key, marks, last_at, expires_at, user_id)
   SELECT @account::bytea, ARRAY[now()], now(), now() + @account_within::interval, @user::uuid FROM pair
@@ -113,8 +113,8 @@ acct AS (
     marks = (t.marks || now())[greatest(cardinality(t.marks) + 2 - @account_most::int, 1):],
     inflight = greatest(t.inflight - 1, 0), user_id = excluded.user_id,
     expires_at = greatest(t.expires_at, excluded.expires_at)
-  RETURNING 1)
-SELECT count(*) FROM pair`
+  RETURNING coalesce(t.marks[cardinality(t.marks) - @account_most::int + 1] > now() - @account_within::interval, false) AS shut)
+SELECT coalesce((SELECT waits FROM pair), false), coalesce((SELECT shut FROM acct), false)`
 
 // succeededSQL forgets what the source was wrong about before, and remembers the
 // network. An hour is exact enough for something that is kept for weeks.
@@ -204,8 +204,9 @@ func (s *Store) ReserveLogin(ctx context.Context, a identity.LoginAttempt) (iden
 }
 
 // SettleLogin ends an attempt. user is whom it was about, as far as it is known;
-// after a success it must be.
-func (s *Store) SettleLogin(ctx context.Context, a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) error {
+// after a success it must be. A failure may be the one by which a limit is
+// reached, which is then named.
+func (s *Store) SettleLogin(ctx context.Context, a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) (reached identity.ThrottleScope, err error) {
 	sql := undecidedSQL
 	switch outcome {
 	case identity.LoginFailed:
@@ -215,12 +216,25 @@ func (s *Store) SettleLogin(ctx context.Context, a identity.LoginAttempt, turn i
 	}
 	args := attemptArgs(a)
 	args["unfamiliar"], args["user"] = !turn.Familiar, uuidOrNull(user)
-	return s.write(ctx, querySettleLogin, func(ctx context.Context) error {
-		if _, err := s.pool.Exec(ctx, sql, args); err != nil {
+	err = s.write(ctx, querySettleLogin, func(ctx context.Context) error {
+		var waits, shut bool
+		var err error
+		if outcome == identity.LoginFailed {
+			err = s.pool.QueryRow(ctx, sql, args).Scan(&waits, &shut)
+		} else {
+			_, err = s.pool.Exec(ctx, sql, args)
+		}
+		switch {
+		case err != nil:
 			return fmt.Errorf("settling a login: %w", err)
+		case shut:
+			reached = identity.ScopeAccount
+		case waits:
+			reached = identity.ScopeAccountSource
 		}
 		return nil
 	})
+	return reached, err
 }
 
 // A budget that is used up gives no row.
