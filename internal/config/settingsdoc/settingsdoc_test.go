@@ -41,8 +41,9 @@ func TestEverySettingHasOneRow(t *testing.T) {
 }
 
 // The names of the contract, sections 1, 2, 3 and 12, and those that
-// it leaves to us: the figures of the throttle, and what authz trusts its memory with. A setting that is added
-// or lost has to be added or lost here too, on purpose.
+// it leaves to us: the figures of the throttle, what authz trusts its memory with,
+// the roles that may be given, and the life of the audit log. A setting that is
+// added or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 	want := strings.Fields(`
 		PROJECT_NAME LISTEN ENVOY_ADMIN_LISTEN AUTHZ_LISTEN AUTHZ_OPS_LISTEN LOGIN_LISTEN LOGIN_OPS_LISTEN
@@ -59,7 +60,7 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		LOGIN_SOURCE_RATE_LIMIT LOGIN_SOURCE_FAILURES LOGIN_WAIT_AFTER LOGIN_WAIT LOGIN_WAIT_MAX LOGIN_WAIT_FORGET LOGIN_PARALLEL
 		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
 		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ENVOY_BIN PG_BIN
-		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE`)
+		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE INVITATION_ROLES AUDIT_RETENTION`)
 	have := make(map[string]bool)
 	for _, d := range config.Describe() {
 		have[d.Name] = true
