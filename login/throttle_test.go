@@ -214,7 +214,7 @@ func TestAWaitIsForTheRightPasswordToo(t *testing.T) {
 			t.Fatalf("got %d %s after %d refusals", w.Code, w.Body, refused)
 		}
 		refused++
-		time.Sleep(500 * time.Millisecond) // a client that does not give up; the burst is 20
+		<-time.After(500 * time.Millisecond) // a client that does not give up; the burst is 20
 	}
 	if refused == 0 {
 		t.Error("there was no wait")

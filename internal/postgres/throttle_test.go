@@ -225,7 +225,7 @@ func TestManyAttemptsAtOnce(t *testing.T) {
 						return
 					}
 					admitted.Add(1)
-					time.Sleep(20 * time.Millisecond) // the hash
+					<-time.After(20 * time.Millisecond) // the hash
 					if _, err := stores[i%2].SettleLogin(testContext(t), a, turn, tt.outcome, g.user); err != nil {
 						t.Error(err)
 					}
@@ -286,6 +286,36 @@ func TestReachingALimit(t *testing.T) {
 	want := []identity.ThrottleScope{"", "", identity.ScopeAccountSource, identity.ScopeAccount, "", ""}
 	if !slices.Equal(got, want) {
 		t.Errorf("reached %q, want %q", got, want)
+	}
+}
+
+// As behind a proxy that pools transactions.
+func TestTheThrottleWithoutPreparedStatements(t *testing.T) {
+	g := newGuesses(t)
+	g.store = g.db.open(postgres.Options{URL: g.db.url + "&default_query_exec_mode=exec", MaxConns: 2})
+	for _, outcome := range []identity.LoginOutcome{identity.LoginSucceeded, identity.LoginFailed, identity.LoginUndecided} {
+		g.expect("an attempt", g.guess(1, outcome), "", 0)
+	}
+	if !g.reserve(g.at(1)).Familiar {
+		t.Error("a network is not remembered")
+	}
+	g.with.AccountFailures.Most = 1
+	g.guess(2, identity.LoginFailed)
+	g.expect("the next", g.guess(3, identity.LoginFailed), identity.ScopeAccount, 24*time.Hour)
+	budget := identity.Budget{Key: key('u', 0, 0), Quotas: [2]identity.Quota{{Most: 1, Within: time.Hour}}}
+	for _, want := range []bool{true, false} {
+		if ok, _, err := g.store.Spend(testContext(t), budget); ok != want || err != nil {
+			t.Errorf("got %v, %v, want %v", ok, err, want)
+		}
+	}
+	if err := g.store.Refund(testContext(t), budget.Key); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.store.UnlockUser(testContext(t), g.user); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.store.SweepThrottle(testContext(t), time.Hour); err != nil {
+		t.Error(err)
 	}
 }
 
