@@ -40,7 +40,7 @@ func LoadTable(nameOrFile string) (Table, error) {
 			if err != nil {
 				return Table{}, fmt.Errorf("reading route table %q: %w", name, err)
 			}
-			return namedTable(name, data)
+			return ParseTableOf(name, data)
 		}
 	}
 	data, err := os.ReadFile(nameOrFile)
@@ -50,10 +50,26 @@ func LoadTable(nameOrFile string) (Table, error) {
 	if err != nil {
 		return Table{}, fmt.Errorf("reading route table: %w", err)
 	}
-	return namedTable(nameOrFile, data)
+	return ParseTableOf(nameOrFile, data)
 }
 
-func namedTable(name string, data []byte) (Table, error) {
+// IsTable reports whether a text says routes at its top level, as a table does
+// and a configuration of Envoy does not.
+func IsTable(data []byte) bool {
+	root, err := document(data)
+	if err != nil || root == nil || root.Kind != yaml.MappingNode {
+		return false
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if key := root.Content[i].Value; key == "routes" || key == "upstreams" {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseTableOf is ParseTable for a text of a file with this name.
+func ParseTableOf(name string, data []byte) (Table, error) {
 	t, err := ParseTable(data)
 	if err != nil {
 		return Table{}, inFile(name, err)

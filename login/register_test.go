@@ -70,7 +70,7 @@ func (r registrar) Register(context.Context, identity.Registration) (identity.Re
 }
 
 func (r registrar) Welcome(ctx context.Context, made identity.Registered, _ string) (mail, profile error) {
-	time.Sleep(r.delay)
+	<-time.After(r.delay)
 	*r.welcomed = append(*r.welcomed, made.User)
 	return errors.Join(r.mail, ctx.Err()), r.profile
 }
@@ -275,7 +275,7 @@ func TestWelcomingIsHiddenToo(t *testing.T) {
 					if taken {
 						return identity.Registered{}, even, identity.ErrEmailTaken
 					}
-					time.Sleep(90 * time.Millisecond) // on the bubble's clock
+					<-time.After(90 * time.Millisecond) // on the bubble's clock
 					return identity.Registered{User: ada}, even, nil
 				}}
 			}))
@@ -327,7 +327,7 @@ func TestAUserThatIsNotWelcomedStays(t *testing.T) {
 	var welcomed []identity.UserID
 	g := newStage(t, store{}, registering(func(how *login.Registration) {
 		how.Registrar = registrar{
-			welcomed: &welcomed, mail: errors.New("Supabase answered 429"), profile: errors.New("Supabase answered 404"), //nolint:staticcheck // a name
+			welcomed: &welcomed, mail: errors.New("Supabase answered 429"), profile: errors.New("Supabase answered 404"),
 			register: func() (identity.Registered, time.Time, error) {
 				return identity.Registered{User: ada}, time.Time{}, nil
 			},

@@ -17,7 +17,7 @@ import (
 // pass no limit, and those who are right are not refused for being many.
 type Throttle interface {
 	ReserveLogin(ctx context.Context, attempt identity.LoginAttempt) (identity.LoginTurn, error)
-	SettleLogin(ctx context.Context, attempt identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) error
+	SettleLogin(ctx context.Context, attempt identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) (reached identity.ThrottleScope, err error)
 	// SweepThrottle deletes what counts for nothing any more, a bounded number at
 	// a time, and networks in which nobody has logged in for this long.
 	SweepThrottle(ctx context.Context, familiarFor time.Duration) (swept int, err error)
@@ -99,8 +99,14 @@ func (t *turn) failed(ctx context.Context, user identity.UserID) error {
 		return nil
 	}
 	t.settled = true
-	if err := t.settle(ctx, identity.LoginFailed, user); err != nil {
+	reached, err := t.settle(ctx, identity.LoginFailed, user)
+	if err != nil {
 		return errUnavailable.Because(err)
+	}
+	if reached != "" && !user.IsZero() {
+		t.s.note(ctx, identity.Event{
+			Name: "throttle.blocked", Outcome: identity.Denied, Subject: user, Details: map[string]any{"scope": string(reached)},
+		})
 	}
 	return nil
 }
@@ -119,12 +125,12 @@ func (t *turn) end(ctx context.Context) {
 		outcome = identity.LoginSucceeded
 	}
 	// It lapses by itself, and nothing else depends on it.
-	if err := t.settle(ctx, outcome, t.user); err != nil {
+	if _, err := t.settle(ctx, outcome, t.user); err != nil {
 		t.s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "an attempt to log in was not settled", slog.String("error", err.Error()))
 	}
 }
 
-func (t *turn) settle(ctx context.Context, outcome identity.LoginOutcome, user identity.UserID) error {
+func (t *turn) settle(ctx context.Context, outcome identity.LoginOutcome, user identity.UserID) (reached identity.ThrottleScope, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	return t.s.with.Throttle.SettleLogin(ctx, t.attempt, t.granted, outcome, user)

@@ -24,25 +24,28 @@ func newEnvoy(in *invocation) *cobra.Command {
 	},
 		newEnvoyRender(in),
 		newEnvoyValidate(in),
+		newEnvoyLint(in),
+		newEnvoyDiff(in),
+		newEnvoySchema(in),
 	)
 }
 
 func newEnvoyRender(in *invocation) *cobra.Command {
-	var file string
+	var file, routes string
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "Write Envoy's configuration from the settings and the route table",
 		Long: `Write Envoy's configuration from the settings and the route table.
 
 The same settings always give the same bytes. There is no secret in it.`,
-		Example: "  gatehouse envoy render > envoy.yaml\n  gatehouse envoy render --output /etc/envoy/envoy.yaml",
+		Example: "  gatehouse envoy render > envoy.yaml\n  gatehouse envoy render --output /etc/envoy/envoy.yaml\n  gatehouse envoy render --routes routes.yaml",
 		Args:    takes(),
 		RunE: in.runs(func(context.Context, []string) error {
 			s, err := in.settings(config.NeedEnvoy)
 			if err != nil {
 				return err
 			}
-			rendered, err := renderEnvoy(s)
+			rendered, err := renderEnvoy(s, routes)
 			if err != nil {
 				return &useError{err}
 			}
@@ -53,12 +56,14 @@ The same settings always give the same bytes. There is no secret in it.`,
 			return atomicfile.Write(file, rendered, 0o644)
 		}),
 	}
+	routesFlag(cmd, &routes)
 	cmd.Flags().StringVarP(&file, "output", "o", "", "replace a `FILE`, in one step, instead of printing")
 	return cmd
 }
 
 func newEnvoyValidate(in *invocation) *cobra.Command {
-	return &cobra.Command{
+	var routes string
+	cmd := &cobra.Command{
 		Use:   "validate [FILE]",
 		Short: "Have a real Envoy check a configuration",
 		Long: `Have a real Envoy check a configuration: a file, or what 'envoy render' would
@@ -81,7 +86,7 @@ Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would us
 			if err != nil {
 				return err
 			}
-			what, text, err := in.configuration(s, args)
+			what, text, err := in.configuration(s, routes, args)
 			if err != nil {
 				return err
 			}
@@ -95,13 +100,32 @@ Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would us
 			return write(in.stdout, fmt.Appendf(nil, "%s is valid for Envoy %s\n", what, binary.Version))
 		}),
 	}
+	routesFlag(cmd, &routes)
+	return cmd
+}
+
+// newEnvoySchema prints what editors check a route table with.
+func newEnvoySchema(in *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of route tables, for editors",
+		Long: `Print the JSON Schema of route tables, for editors. A table names it in its first
+line:
+
+  # yaml-language-server: $schema=routes.schema.json`,
+		Example: "  gatehouse envoy schema > routes.schema.json",
+		Args:    takes(),
+		RunE: in.runs(func(context.Context, []string) error {
+			return write(in.stdout, envoy.Schema())
+		}),
+	}
 }
 
 // configuration is what is to be checked, and what to call it.
-func (in *invocation) configuration(s *config.Settings, args []string) (what string, text []byte, err error) {
+func (in *invocation) configuration(s *config.Settings, routes string, args []string) (what string, text []byte, err error) {
 	switch {
 	case len(args) == 0:
-		text, err = renderEnvoy(s)
+		text, err = renderEnvoy(s, routes)
 		if err != nil {
 			return "", nil, &useError{err}
 		}
@@ -124,11 +148,24 @@ func (in *invocation) configuration(s *config.Settings, args []string) (what str
 	return what, text, nil
 }
 
-func renderEnvoy(s *config.Settings) ([]byte, error) {
-	table, err := wiring.RouteTable(s.Edge.Routes)
+// renderEnvoy goes by the table that is named, or with an empty name by that of
+// the settings.
+func renderEnvoy(s *config.Settings, named string) ([]byte, error) {
+	table, err := routeTable(s, named)
 	if err != nil {
 		return nil, err
 	}
+	return renderTable(table, s)
+}
+
+func routeTable(s *config.Settings, named string) (envoy.Table, error) {
+	if named != "" {
+		return envoy.LoadTable(named)
+	}
+	return wiring.RouteTable(s.Edge.Routes)
+}
+
+func renderTable(table envoy.Table, s *config.Settings) ([]byte, error) {
 	bootstrap, err := envoy.Bootstrap(table, envoySettings(s))
 	if err != nil {
 		return nil, err

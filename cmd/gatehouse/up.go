@@ -105,7 +105,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 			if err != nil {
 				return nil, err
 			}
-			return renderEnvoy(s)
+			return renderEnvoy(s, "")
 		},
 		OnReady: func(at devstack.Ready) { in.greet(plan, at) },
 		Output:  in.stderr,

@@ -81,7 +81,7 @@ func throttleRows() []row {
 		},
 		{
 			name: "USER_RATE_LIMIT", fallback: "60 in 1m", by: NeedLogin,
-			meaning: "Calls of ensure-company, logout and password change together, of one user." + quota,
+			meaning: "Calls of ensure-company, logout, password change and those about invitations together, of one user." + quota,
 			read:    into(parseQuota, func(s *Settings) *identity.Quota { return &s.Throttle.User }),
 		},
 		{

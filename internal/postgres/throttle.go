@@ -82,14 +82,16 @@ SELECT EXISTS (SELECT FROM src), EXISTS (SELECT FROM pair), coalesce((SELECT yes
 
 const undoPairSQL = `UPDATE login_throttle SET inflight = greatest(inflight - 1, 0) WHERE key = $1`
 
-// waitSQL is until when the nth failure lets a source wait.
-func waitSQL(n string) string {
-	return `CASE WHEN @first::int > 0 AND ` + n + ` >= @first::int THEN now() + make_interval(secs => least(
-		@longest::float8, @wait::float8 * power(2::float8, least(` + n + ` - @first::int, 40)))) END`
-}
+// firstWaitSQL and nextWaitSQL are until when the first and any other failure lets
+// a source wait.
+const (
+	waitSQL      = ` >= @first::int THEN now() + make_interval(secs => least(@longest::float8, @wait::float8 * power(2::float8, least(`
+	firstWaitSQL = `CASE WHEN @first::int > 0 AND 1` + waitSQL + `1 - @first::int, 40)))) END`
+	nextWaitSQL  = `CASE WHEN @first::int > 0 AND t.failures + 1` + waitSQL + `t.failures + 1 - @first::int, 40)))) END`
+)
 
 // failedSQL counts a failure in all three places.
-var failedSQL = `
+const failedSQL = `
 WITH src AS (
   INSERT INTO login_throttle AS t (key, tokens, marks, last_at, expires_at)
   VALUES (@source, @burst::float8, ARRAY[now()], now(), now() + @source_within::interval)
@@ -99,12 +101,12 @@ WITH src AS (
   RETURNING 1),
 pair AS (
   INSERT INTO login_throttle AS t (key, failures, last_at, blocked_until, expires_at, user_id)
-  SELECT @pair::bytea, 1, now(), ` + waitSQL("1") + `, now() + @forget::interval, @user::uuid FROM src
+  SELECT @pair::bytea, 1, now(), ` + firstWaitSQL + `, now() + @forget::interval, @user::uuid FROM src
   ON CONFLICT (key) DO UPDATE SET
     failures = t.failures + 1, inflight = greatest(t.inflight - 1, 0), user_id = excluded.user_id,
-    blocked_until = ` + waitSQL("(t.failures + 1)") + `,
-    expires_at = greatest(excluded.expires_at, ` + waitSQL("(t.failures + 1)") + `)
-  RETURNING 1),
+    blocked_until = ` + nextWaitSQL + `,
+    expires_at = greatest(excluded.expires_at, ` + nextWaitSQL + `)
+  RETURNING t.blocked_until IS NOT NULL AS waits),
 acct AS (
   INSERT INTO login_throttle AS t (key, marks, last_at, expires_at, user_id)
   SELECT @account::bytea, ARRAY[now()], now(), now() + @account_within::interval, @user::uuid FROM pair
@@ -113,8 +115,8 @@ acct AS (
     marks = (t.marks || now())[greatest(cardinality(t.marks) + 2 - @account_most::int, 1):],
     inflight = greatest(t.inflight - 1, 0), user_id = excluded.user_id,
     expires_at = greatest(t.expires_at, excluded.expires_at)
-  RETURNING 1)
-SELECT count(*) FROM pair`
+  RETURNING coalesce(t.marks[cardinality(t.marks) - @account_most::int + 1] > now() - @account_within::interval, false) AS shut)
+SELECT coalesce((SELECT waits FROM pair), false), coalesce((SELECT shut FROM acct), false)`
 
 // succeededSQL forgets what the source was wrong about before, and remembers the
 // network. An hour is exact enough for something that is kept for weeks.
@@ -204,23 +206,38 @@ func (s *Store) ReserveLogin(ctx context.Context, a identity.LoginAttempt) (iden
 }
 
 // SettleLogin ends an attempt. user is whom it was about, as far as it is known;
-// after a success it must be.
-func (s *Store) SettleLogin(ctx context.Context, a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) error {
+// after a success it must be. A failure may be the one by which a limit is
+// reached, which is then named.
+func (s *Store) SettleLogin(ctx context.Context, a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome, user identity.UserID) (reached identity.ThrottleScope, err error) {
 	sql := undecidedSQL
 	switch outcome {
 	case identity.LoginFailed:
 		sql = failedSQL
 	case identity.LoginSucceeded:
 		sql = succeededSQL
+	case identity.LoginUndecided:
 	}
 	args := attemptArgs(a)
 	args["unfamiliar"], args["user"] = !turn.Familiar, uuidOrNull(user)
-	return s.write(ctx, querySettleLogin, func(ctx context.Context) error {
-		if _, err := s.pool.Exec(ctx, sql, args); err != nil {
+	err = s.write(ctx, querySettleLogin, func(ctx context.Context) error {
+		var waits, shut bool
+		var err error
+		if outcome == identity.LoginFailed {
+			err = s.pool.QueryRow(ctx, sql, args).Scan(&waits, &shut)
+		} else {
+			_, err = s.pool.Exec(ctx, sql, args)
+		}
+		switch {
+		case err != nil:
 			return fmt.Errorf("settling a login: %w", err)
+		case shut:
+			reached = identity.ScopeAccount
+		case waits:
+			reached = identity.ScopeAccountSource
 		}
 		return nil
 	})
+	return reached, err
 }
 
 // A budget that is used up gives no row.
@@ -247,7 +264,7 @@ var errSpent = errors.New("the budget is used up")
 // Spend takes one from every budget, or from none where one is used up, and then
 // says how long that stays so.
 func (s *Store) Spend(ctx context.Context, budgets ...identity.Budget) (ok bool, retryAfter time.Duration, err error) {
-	spend := func(tx querier) error {
+	spend := func(ctx context.Context, tx querier) error {
 		for _, b := range budgets {
 			args := []any{b.Key[:], b.Quotas[0].Most, b.Quotas[0].Within, b.Quotas[1].Most, b.Quotas[1].Within}
 			var spent bool
@@ -267,9 +284,9 @@ func (s *Store) Spend(ctx context.Context, budgets ...identity.Budget) (ok bool,
 		return nil
 	}
 	if len(budgets) == 1 {
-		err = s.write(ctx, querySpend, func(ctx context.Context) error { return spend(s.pool) })
+		err = s.write(ctx, querySpend, func(ctx context.Context) error { return spend(ctx, s.pool) })
 	} else {
-		err = s.change(ctx, querySpend, "spending", func(tx pgx.Tx) error { return spend(tx) })
+		err = s.change(ctx, querySpend, "spending", func(tx pgx.Tx) error { return spend(ctx, tx) })
 	}
 	switch {
 	case errors.Is(err, errSpent):

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,11 +63,13 @@ func (g *guesses) reserve(a identity.LoginAttempt) identity.LoginTurn {
 	return turn
 }
 
-func (g *guesses) settle(a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome) {
+func (g *guesses) settle(a identity.LoginAttempt, turn identity.LoginTurn, outcome identity.LoginOutcome) identity.ThrottleScope {
 	g.t.Helper()
-	if err := g.store.SettleLogin(testContext(g.t), a, turn, outcome, g.user); err != nil {
+	reached, err := g.store.SettleLogin(testContext(g.t), a, turn, outcome, g.user)
+	if err != nil {
 		g.t.Fatal(err)
 	}
+	return reached
 }
 
 // guess is a whole attempt; the scope that refused it, or none.
@@ -222,8 +225,8 @@ func TestManyAttemptsAtOnce(t *testing.T) {
 						return
 					}
 					admitted.Add(1)
-					time.Sleep(20 * time.Millisecond) // the hash
-					if err := stores[i%2].SettleLogin(testContext(t), a, turn, tt.outcome, g.user); err != nil {
+					<-time.After(20 * time.Millisecond) // the hash
+					if _, err := stores[i%2].SettleLogin(testContext(t), a, turn, tt.outcome, g.user); err != nil {
 						t.Error(err)
 					}
 				})
@@ -266,6 +269,53 @@ func TestUnfamiliarSourcesTogetherMayFailAHundredTimesADay(t *testing.T) {
 	g.expect("a day later", g.guess(22, identity.LoginSucceeded), "", 0)
 	if again := g.reserve(g.at(22)); !again.Familiar {
 		t.Error("a success made nobody familiar")
+	}
+}
+
+// Which failure reaches a limit is said once.
+func TestReachingALimit(t *testing.T) {
+	g := newGuesses(t)
+	g.with.FirstWait, g.with.AccountFailures.Most = 3, 4
+	var got []identity.ThrottleScope
+	for range 3 {
+		got = append(got, g.settle(g.at(1), g.reserve(g.at(1)), identity.LoginFailed))
+	}
+	got = append(got, g.settle(g.at(2), g.reserve(g.at(2)), identity.LoginFailed))
+	g.pass(24 * time.Hour)
+	got = append(got, g.settle(g.at(2), g.reserve(g.at(2)), identity.LoginFailed), g.settle(g.at(2), g.reserve(g.at(2)), identity.LoginSucceeded))
+	want := []identity.ThrottleScope{"", "", identity.ScopeAccountSource, identity.ScopeAccount, "", ""}
+	if !slices.Equal(got, want) {
+		t.Errorf("reached %q, want %q", got, want)
+	}
+}
+
+// As behind a proxy that pools transactions.
+func TestTheThrottleWithoutPreparedStatements(t *testing.T) {
+	g := newGuesses(t)
+	g.store = g.db.open(postgres.Options{URL: g.db.url + "&default_query_exec_mode=exec", MaxConns: 2})
+	for _, outcome := range []identity.LoginOutcome{identity.LoginSucceeded, identity.LoginFailed, identity.LoginUndecided} {
+		g.expect("an attempt", g.guess(1, outcome), "", 0)
+	}
+	if !g.reserve(g.at(1)).Familiar {
+		t.Error("a network is not remembered")
+	}
+	g.with.AccountFailures.Most = 1
+	g.guess(2, identity.LoginFailed)
+	g.expect("the next", g.guess(3, identity.LoginFailed), identity.ScopeAccount, 24*time.Hour)
+	budget := identity.Budget{Key: key('u', 0, 0), Quotas: [2]identity.Quota{{Most: 1, Within: time.Hour}}}
+	for _, want := range []bool{true, false} {
+		if ok, _, err := g.store.Spend(testContext(t), budget); ok != want || err != nil {
+			t.Errorf("got %v, %v, want %v", ok, err, want)
+		}
+	}
+	if err := g.store.Refund(testContext(t), budget.Key); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.store.UnlockUser(testContext(t), g.user); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.store.SweepThrottle(testContext(t), time.Hour); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -64,9 +66,9 @@ func (c *Client) call(ctx context.Context, method, path string, body, out any) e
 
 // cause is err without the URL, which holds the name of a company.
 func cause(err error) error {
-	type unwrapper interface{ Unwrap() error }
-	if u, ok := err.(unwrapper); ok { //nolint:errorlint // url.Error is the outermost, always
-		return u.Unwrap()
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return outer.Err
 	}
 	return err
 }

@@ -60,7 +60,7 @@ type Client struct {
 // New returns a client. It calls nobody.
 func New(o Options) (*Client, error) {
 	if o.URL == nil || o.URL.Host == "" || o.ServiceRoleKey == "" {
-		return nil, errors.New("Supabase needs a URL and a service role key")
+		return nil, errors.New("a Supabase project needs a URL and a service role key")
 	}
 	if o.Transport == nil {
 		o.Transport = &http.Transport{
