@@ -127,12 +127,12 @@ func (r *request) headerEntry(entry string) bool {
 	switch {
 	case !ok:
 		return false
-	case len(key) == len(headerAuthorization) && strings.EqualFold(key, headerAuthorization):
+	case key == headerAuthorization || len(key) == len(headerAuthorization) && strings.EqualFold(key, headerAuthorization):
 		if r.authorization.count > 0 {
 			return false
 		}
 		r.authorization.add(value)
-	case len(key) == len(headerRequestID) && strings.EqualFold(key, headerRequestID):
+	case key == headerRequestID || len(key) == len(headerRequestID) && strings.EqualFold(key, headerRequestID):
 		if r.id != "" {
 			return false
 		}

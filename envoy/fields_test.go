@@ -100,7 +100,7 @@ func TestWhatATableSaysOfRoutesAndUpstreams(t *testing.T) {
 			"Accept", "Content-Length", "Content-Type", "Traceparent", "X-Company-Id", "X-Forwarded-For", "X-Forwarded-Host",
 			"X-Forwarded-Proto", "X-Request-Id", "X-User-Email", "X-User-Id", "X-Wanted",
 		}
-		if !slices.Equal(names, want) || got.Bytes != 4 || got.Method != "POST" || got.URI != "/only/x" {
+		if !slices.Equal(names, want) || got.Bytes != 4 || got.Method != http.MethodPost || got.URI != "/only/x" {
 			t.Errorf("the upstream got %v of %s %s (%d bytes), want %v", names, got.Method, got.URI, got.Bytes, want)
 		}
 	})

@@ -94,8 +94,7 @@ func ParseTable(data []byte) (Table, error) {
 	}
 	y := &yamlReader{}
 	t := y.table(root)
-	faults := append(y.faults, t.faults()...)
-	return t, faults.err()
+	return t, slices.Concat(y.faults, t.faults()).err()
 }
 
 func (y *yamlReader) table(n *yaml.Node) Table {

@@ -65,6 +65,7 @@ func shown(n *yaml.Node) string {
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
+	default:
 	}
 	if n.ShortTag() == "!!null" {
 		return "nothing"

@@ -64,12 +64,13 @@ type side struct {
 }
 
 func (in *invocation) diff(routes string, args []string) ([]envoy.Change, error) {
-	sides := make([]side, len(args))
-	for i, name := range args {
-		var err error
-		if sides[i], err = in.side(name); err != nil {
+	var sides []side
+	for _, name := range args {
+		one, err := in.side(name)
+		if err != nil {
 			return nil, err
 		}
+		sides = append(sides, one)
 	}
 	settings := envoy.DefaultSettings()
 	// Nobody's settings matter between two tables; both have an auth service, so

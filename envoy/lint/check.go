@@ -95,7 +95,7 @@ func (c *checker) judge() {
 		c.find("unknown-field", "", "%s", c.src.odd)
 	}
 	for _, what := range c.src.unknown {
-		c.find("not-looked-into", what, "a type that is not known here")
+		c.find("not-looked-into", what[0], "type %s", what[1])
 	}
 	asked := 0
 	for _, m := range c.managers {

@@ -40,6 +40,11 @@ func rendering(t *testing.T, table string) *bootstrapv3.Bootstrap {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return render(t, routes)
+}
+
+func render(t *testing.T, routes envoy.Table) *bootstrapv3.Bootstrap {
+	t.Helper()
 	s := envoy.DefaultSettings()
 	s.AuthURL = "https://auth.test"
 	b, err := envoy.Bootstrap(routes, s)
@@ -47,6 +52,22 @@ func rendering(t *testing.T, table string) *bootstrapv3.Bootstrap {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// small is a rendering that is read quickly, with one route of each kind.
+func small(t *testing.T) *bootstrapv3.Bootstrap {
+	t.Helper()
+	routes, err := envoy.ParseTable([]byte(`
+upstreams: { query: {}, login: {}, auth: {} }
+routes:
+  - { name: login, path: /login, methods: [POST], mode: none, upstream: login, rate_limit: true }
+  - { name: query, prefix: /api/v1/query, methods: [GET], mode: strict, upstream: query, websocket: true }
+  - { name: auth, prefix: /api/v1/auth, methods: [GET], mode: none, upstream: auth }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return render(t, routes)
 }
 
 func check(t *testing.T, b *bootstrapv3.Bootstrap) lint.Report {
@@ -363,7 +384,7 @@ func TestEachRuleFindsWhatViolatesItAlone(t *testing.T) {
 		tested[c.id] = true
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := rendering(t, "prefix")
+			b := small(t)
 			c.spoil(t, b)
 			report := check(t, b)
 			if len(report.Findings) != 1 || report.Findings[0].ID != c.id || !strings.HasPrefix(report.Findings[0].Where, c.where) {
@@ -387,7 +408,7 @@ func TestEachRuleFindsWhatViolatesItAlone(t *testing.T) {
 
 func TestAStripByPrefixAndInAnyLetterCaseCounts(t *testing.T) {
 	t.Parallel()
-	b := rendering(t, "prefix")
+	b := small(t)
 	onManager(func(t *testing.T, m *managerv3.HttpConnectionManager) {
 		t.Helper()
 		repack(t, m.EarlyHeaderMutationExtensions[0].GetTypedConfig(), func(h *earlyv3.HeaderMutation) {
@@ -405,11 +426,11 @@ func TestAStripByPrefixAndInAnyLetterCaseCounts(t *testing.T) {
 
 func TestConfigurationsOfOthersAreRead(t *testing.T) {
 	t.Parallel()
-	text, err := envoy.YAML(rendering(t, "prefix"))
+	text, err := envoy.YAML(small(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := protojson.MarshalOptions{}.Marshal(rendering(t, "prefix").GetStaticResources().GetListeners()[0])
+	listener, err := protojson.MarshalOptions{}.Marshal(small(t).GetStaticResources().GetListeners()[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +473,7 @@ func TestWhatIsNoConfigurationIsAnError(t *testing.T) {
 // TestALineIsThatOfTheFile looks a finding up in the text.
 func TestALineIsThatOfTheFile(t *testing.T) {
 	t.Parallel()
-	text, err := envoy.YAML(rendering(t, "prefix"))
+	text, err := envoy.YAML(small(t))
 	if err != nil {
 		t.Fatal(err)
 	}

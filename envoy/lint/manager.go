@@ -90,7 +90,7 @@ func demandsMark(r *rbacv3.RBAC) bool {
 func principalDemands(p *rbacconfigv3.Principal) bool {
 	m := p.GetSourcedMetadata().GetMetadataMatcher()
 	if m == nil {
-		m = p.GetMetadata()
+		m = p.GetMetadata() //nolint:staticcheck // still met in the wild
 	}
 	if m != nil {
 		path := m.GetPath()

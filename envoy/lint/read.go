@@ -28,7 +28,7 @@ import (
 type source struct {
 	root    proto.Message
 	text    *nodes.Node // nil: no lines are known
-	unknown []string    // paths of messages of a type that is not known here
+	unknown [][2]string // paths and types of messages of a type that is not known here
 	odd     string      // what the strict reader had against it
 }
 
@@ -109,7 +109,7 @@ func (s *source) setAside(tree any, at string) {
 		if _, err := protoregistry.GlobalTypes.FindMessageByName(name); err == nil {
 			return
 		}
-		s.unknown = append(s.unknown, at+": "+string(name))
+		s.unknown = append(s.unknown, [2]string{at, string(name)})
 		clear(v)
 		v["@type"] = "type.googleapis.com/google.protobuf.Struct"
 		v["value"] = map[string]any{}
