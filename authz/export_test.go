@@ -17,6 +17,6 @@ func (g *Gate) TakesTheFastPath(ctx context.Context, asked string) (reads, write
 		return false, false
 	}
 	d := g.decide(ctx, r, g.clock())
-	_, writes = g.answers.append(nil, &r, &d)
+	_, writes = g.answers.append(nil, &d)
 	return true, writes
 }

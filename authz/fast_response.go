@@ -21,7 +21,6 @@ import (
 type answers struct {
 	refusals map[*problem.Problem]prepared
 	allowed  string // what allows say of themselves in the metadata
-	modes    [3]string
 
 	setUser, setCompany text // of headers
 	user, company       text // in the metadata
@@ -47,9 +46,6 @@ const idLength = 36
 
 func newAnswers() (*answers, error) {
 	a := &answers{refusals: map[*problem.Problem]prepared{}, allowed: verdict(decision{outcome: allowed})}
-	for m := range a.modes {
-		a.modes[m] = string(appendEntry(nil, nameMode, mode(m).String()))
-	}
 	around := func(encode func(b []byte, name, value string) []byte, name string) text {
 		placeholder := strings.Repeat("x", idLength)
 		before, behind, _ := strings.Cut(string(encode(nil, name, placeholder)), placeholder)
@@ -102,7 +98,7 @@ const (
 )
 
 // append adds the answer to a check.
-func (a *answers) append(b []byte, r *request, d *decision) (out []byte, ok bool) {
+func (a *answers) append(b []byte, d *decision) (out []byte, ok bool) {
 	var texts [2][idLength]byte
 	user, company := texts[0][:0], texts[1][:0]
 	if !d.identity.User.IsZero() {
@@ -112,13 +108,13 @@ func (a *answers) append(b []byte, r *request, d *decision) (out []byte, ok bool
 		company = d.identity.Company.AppendTo(company)
 	}
 	if d.outcome == allowed {
-		return a.appendMetadata(a.appendAllow(b, d, user, company), a.allowed, r, d, user, company), true
+		return a.appendMetadata(a.appendAllow(b, d, user, company), a.allowed, user, company), true
 	}
 	no, ok := a.refusals[d.problem]
 	if !ok {
 		return b, false
 	}
-	return a.appendMetadata(append(b, no.answer...), no.said, r, d, user, company), true
+	return a.appendMetadata(append(b, no.answer...), no.said, user, company), true
 }
 
 // appendAllow is the only place that writes status OK, which is an empty message.
@@ -199,19 +195,15 @@ func appendSet(b []byte, name, value string) []byte {
 const (
 	nameOutcome = "outcome"
 	nameReason  = "reason"
-	nameRoute   = "route"
-	nameMode    = "mode"
 	nameUser    = "user_id"
 	nameCompany = "company_id"
-	nameRequest = "request_id"
 )
 
 // appendMetadata tells the decision as metadata does in response.go. No name and
-// no value here is longer than maxName, so that each length is of one byte but
-// that of the whole.
-func (a *answers) appendMetadata(b []byte, said string, r *request, d *decision, user, company []byte) []byte {
-	mode := a.modes[d.mode]
-	length := len(said) + len(mode) + sizeEntry(nameRoute, len(r.route)) + sizeEntry(nameRequest, len(r.id))
+// no value here has more than 36 bytes, so that each length is of one byte but that
+// of the whole.
+func (a *answers) appendMetadata(b []byte, said string, user, company []byte) []byte {
+	length := len(said)
 	if len(user) > 0 {
 		length += a.user.size()
 	}
@@ -221,32 +213,18 @@ func (a *answers) appendMetadata(b []byte, said string, r *request, d *decision,
 	b = append(b, tagMetadata)
 	b = protowire.AppendVarint(b, uint64(length))
 	b = append(b, said...)
-	b = append(b, mode...)
 	if len(user) > 0 {
 		b = a.user.append(b, user)
 	}
 	if len(company) > 0 {
 		b = a.company.append(b, company)
 	}
-	b = appendEntry(b, nameRoute, r.route)
-	return appendEntry(b, nameRequest, r.id)
+	return b
 }
 
-func sizeEntry(name string, value int) int {
-	if value == 0 {
-		return 0
-	}
-	return 2 + sizeNamed(name, value)
-}
-
-func sizeNamed(name string, value int) int { return 2 + len(name) + 2 + 2 + value }
-
-// appendEntry adds a text, if there is one.
+// appendEntry adds a field to the metadata.
 func appendEntry(b []byte, name, value string) []byte {
-	if len(value) == 0 {
-		return b
-	}
-	b = append(b, tagFields, byte(sizeNamed(name, len(value))), tagKey, byte(len(name)))
+	b = append(b, tagFields, byte(2+len(name)+2+2+len(value)), tagKey, byte(len(name)))
 	b = append(b, name...)
 	b = append(b, tagValue, byte(2+len(value)), tagString, byte(len(value)))
 	return append(b, value...)

@@ -3,7 +3,6 @@ package authz
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -46,7 +45,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(8 * largestMessage),
 		// Goroutines that stay keep their stacks. When all of them wait for the
 		// database, grpc-go starts others.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(64),
 		// The circuit breaker of the shipped configuration, so that Envoy is the
 		// one that sheds load. One Envoy thread uses one connection.
 		grpc.MaxConcurrentStreams(8192),
@@ -139,7 +138,7 @@ func (g *Gate) read(asked string) (request, error) {
 // write takes the fast path, and where that gives up the ordinary one.
 func (g *Gate) write(into []byte, r request, d decision) ([]byte, error) {
 	if g.answers != nil {
-		if out, ok := g.answers.append(into, &r, &d); ok {
+		if out, ok := g.answers.append(into, &d); ok {
 			return out, nil
 		}
 	}

@@ -53,6 +53,7 @@ type lookup struct {
 type reader struct {
 	batch   []*flight
 	answers []identity.Standing
+	slow    bool
 }
 
 type world struct {
@@ -201,6 +202,9 @@ func (w *world) read() {
 		if r.batch = w.cache.begin(); r.batch == nil {
 			w.readers = append(w.readers[:i], w.readers[i+1:]...)
 		}
+	case !r.slow && w.random.IntN(3) == 0:
+		r.slow = true
+		w.cache.fallBehind()
 	case r.answers == nil:
 		for _, f := range r.batch {
 			r.answers = append(r.answers, w.answer(f.question))
@@ -210,6 +214,9 @@ func (w *world) read() {
 			if w.cache.mark(f.question, f.before.at) != f.before {
 				w.fenced++
 			}
+		}
+		if r.slow {
+			w.cache.catchUp()
 		}
 		w.cache.settle(r.batch, r.answers, nil)
 		w.readers[i] = &reader{}

@@ -6,14 +6,20 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"github.com/atenex/gatehouse/internal/identity"
 )
 
 const (
-	// maxReads are under way at a time; what is asked meanwhile goes into the next.
-	maxReads = 2
-	maxBatch = 256
+	// One read is under way at a time, and what is asked meanwhile goes into the next:
+	// a statement for ten questions costs the database little more than one for one.
+	// Others begin beside it while it is slow, or when there is a batch to fill.
+	maxReads  = 4
+	maxBatch  = 256
+	goodBatch = 64
+	// patience is when a read is slow. One takes about a millisecond.
+	patience = 10 * time.Millisecond
 )
 
 // flight is one question on its way to the store, and everybody who waits for the
@@ -39,6 +45,7 @@ type reads struct {
 	flying  map[key]bool // those whose read is under way
 	queue   list.List    // of *flight, the oldest first
 	running int
+	slow    int // of those that are running
 }
 
 // ask joins the question's flight that waits, or makes one.
@@ -54,11 +61,33 @@ func (c *Cache) ask(q identity.Question) *flight {
 		r.waiting[k] = f
 	}
 	f.waiters++
-	if r.running < maxReads {
+	c.hire()
+	return f
+}
+
+// hire starts another reader if there is work that waits for one. It is called under
+// reads.mu.
+func (c *Cache) hire() {
+	r := &c.reads
+	waits := r.queue.Len() > 0 && r.running <= r.slow || r.queue.Len() >= goodBatch
+	if waits && r.running < maxReads {
 		r.running++
 		c.spawn(c.read)
 	}
-	return f
+}
+
+// fallBehind is told of a read that is slow, and catchUp when it is over.
+func (c *Cache) fallBehind() {
+	c.reads.mu.Lock()
+	defer c.reads.mu.Unlock()
+	c.reads.slow++
+	c.hire()
+}
+
+func (c *Cache) catchUp() {
+	c.reads.mu.Lock()
+	defer c.reads.mu.Unlock()
+	c.reads.slow--
 }
 
 // leave is for a caller that waits no longer. A question that nobody waits for is
@@ -132,6 +161,12 @@ func (c *Cache) query(batch []*flight) (answers []identity.Standing, err error) 
 	// Not a caller's context: others wait for the same read.
 	ctx, cancel := context.WithTimeout(context.Background(), c.readTimeout)
 	defer cancel()
+	slow := time.AfterFunc(patience, c.fallBehind)
+	defer func() {
+		if !slow.Stop() {
+			c.catchUp()
+		}
+	}()
 	answers, err = c.store.Standings(ctx, questions)
 	if err == nil && len(answers) != len(questions) {
 		err = fmt.Errorf("the store gave %d answers to %d questions", len(answers), len(questions))

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/atenex/gatehouse/tests/bench/contender"
 	"github.com/atenex/gatehouse/tests/bench/edge"
@@ -108,6 +110,10 @@ func cast(ctx context.Context, p plan, r *rig.Rig, stage *rig.Stage) (noop conte
 			rival: contestant{name: "open", style: edge.Open, names: &nobody},
 		},
 	)
+	if p.rivals != "" {
+		asked := strings.Split(p.rivals, ",")
+		matters = slices.DeleteFunc(matters, func(m matter) bool { return !slices.Contains(asked, m.name) })
+	}
 	return noop, matters, skipped, err
 }
 

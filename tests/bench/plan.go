@@ -18,6 +18,7 @@ type plan struct {
 	out        string
 	reportOnly bool
 	only       parts
+	rivals     string // comma-separated names; empty: all
 
 	authzProcs   int
 	envoyWorkers int
@@ -76,6 +77,7 @@ func readPlan(args []string, stderr io.Writer) (plan, error) {
 	flags.SetOutput(stderr)
 	quick := flags.Bool("quick", false, "a minute or two to see that everything works; its figures say nothing, and are only printed")
 	flags.StringVar(&p.out, "out", "bench", "write RESULTS.md and results.json into `DIR`; empty: nowhere")
+	flags.StringVar(&p.rivals, "rivals", "", "comma-separated `NAMES` of those to hold against the no-op; empty: all")
 	flags.BoolVar(&p.reportOnly, "report-only", false, "exit 0 although a bar is missed")
 	flags.Var(p.only, "only", "comma-separated `PARTS` to run: micro, compare, revocation")
 	flags.IntVar(&p.authzProcs, "authz-procs", recommendedProcs(), "GOMAXPROCS of authz, as recommended where it shares the machine with Envoy; 0: not set")

@@ -82,7 +82,8 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 // metadata (as a google.protobuf.Struct with these field names, under the
 // namespace envoy.filters.http.ext_authz), where the access log reads it and an
 // RBAC filter demands it: a request without outcome "allow" goes no further.
-// Fields that do not apply are left out.
+// Fields that do not apply are left out, and of those that Envoy knows itself
+// (route, mode, request_id) the metadata has none.
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// OUTCOME_ALLOW, OUTCOME_DENY or OUTCOME_ERROR; in metadata and metrics the
