@@ -79,7 +79,7 @@ var libraries = []library{
 	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
 	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
 
-	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}},
+	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}, tests: []string{"authz/bench_test.go"}},
 	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
 
 	// devstack asks PostgreSQL whether it is up, and makes the database that the

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -18,23 +20,23 @@ import (
 const standingSQL = `
 SELECT u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
        s.id IS NOT NULL, s.ended_at IS NOT NULL, s.auth_time, s.valid_from, s.not_after,
-       m.companies, m.roles, m.suspended,
+       u.company_id, m.companies, m.roles, m.suspended,
        EXISTS (SELECT FROM companies c WHERE c.id = $3 AND c.is_active = false)
   FROM users u
   LEFT JOIN sessions s ON s.id = $2 AND s.user_id = u.id
 ` + membershipsSQL + `
  WHERE u.id = $1`
 
-// membershipsSQL gives the companies of the users row u.
+// membershipsSQL gives the companies of the users row u, in any order: three sorts
+// of what is one company most of the time would cost more than the rest.
 const membershipsSQL = ` CROSS JOIN LATERAL (
-       SELECT array_agg(b.company_id ORDER BY b.place, b.company_id) AS companies,
-              array_agg(b.role ORDER BY b.place, b.company_id) AS roles,
-              array_agg(EXISTS (SELECT FROM companies c WHERE c.id = b.company_id AND c.is_active = false)
-                        ORDER BY b.place, b.company_id) AS suspended
-         FROM (SELECT u.company_id, coalesce(u.role::text, '') AS role, 0 AS place
+       SELECT array_agg(b.company_id) AS companies,
+              array_agg(b.role) AS roles,
+              array_agg(EXISTS (SELECT FROM companies c WHERE c.id = b.company_id AND c.is_active = false)) AS suspended
+         FROM (SELECT u.company_id, coalesce(u.role::text, '') AS role
                 WHERE u.company_id IS NOT NULL
                UNION ALL
-               SELECT cm.company_id, cm.role, 1
+               SELECT cm.company_id, cm.role
                  FROM company_members cm
                 WHERE cm.user_id = u.id AND cm.company_id IS DISTINCT FROM u.company_id) b
        ) m`
@@ -70,6 +72,7 @@ type standingRow struct {
 	active, sessionExists, sessionEnded, companySuspended bool
 	email                                                 string
 	validAfter, authTime, validFrom, notAfter             pgtype.Timestamptz
+	current                                               pgtype.UUID
 	companies                                             []pgtype.UUID
 	roles                                                 []string
 	suspended                                             []bool
@@ -78,7 +81,7 @@ type standingRow struct {
 func (r *standingRow) into(more ...any) []any {
 	return append(more, &r.active, &r.email, &r.validAfter,
 		&r.sessionExists, &r.sessionEnded, &r.authTime, &r.validFrom, &r.notAfter,
-		&r.companies, &r.roles, &r.suspended, &r.companySuspended)
+		&r.current, &r.companies, &r.roles, &r.suspended, &r.companySuspended)
 }
 
 func (r *standingRow) standing() identity.Standing {
@@ -102,5 +105,16 @@ func (r *standingRow) standing() identity.Standing {
 			found.Memberships = append(found.Memberships, m)
 		}
 	}
+	// The current one first, the others by their ids.
+	slices.SortFunc(found.Memberships, func(a, b identity.Membership) int {
+		switch current := identity.CompanyID(r.current.Bytes); {
+		case a.Company == current:
+			return -1
+		case b.Company == current:
+			return 1
+		default:
+			return bytes.Compare(a.Company[:], b.Company[:])
+		}
+	})
 	return found
 }

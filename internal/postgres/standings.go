@@ -14,7 +14,7 @@ import (
 const standingsSQL = `
 SELECT q.n, u.is_active IS TRUE, coalesce(u.email::text, ''), u.tokens_valid_after,
        s.id IS NOT NULL, s.ended_at IS NOT NULL, s.auth_time, s.valid_from, s.not_after,
-       m.companies, m.roles, m.suspended,
+       u.company_id, m.companies, m.roles, m.suspended,
        EXISTS (SELECT FROM companies c WHERE c.id = q.company_id AND c.is_active = false)
   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS q (user_id, session_id, company_id, n)
   JOIN users u ON u.id = q.user_id

@@ -55,6 +55,12 @@ type Options struct {
 	MinConns, MaxConns int
 	// AppName is what pg_stat_activity shows.
 	AppName string
+	// PlanOnce has every prepared statement planned once, for any arguments. It is
+	// for services, which ask the same few things by key all the time; PostgreSQL
+	// would plan a question about four users anew each time, because it takes the
+	// plan for any number to be the worse one, and that costs several times what the
+	// answer does.
+	PlanOnce bool
 	// Logger hears the server's warnings, such as one about collations; nil:
 	// nobody does. Errors are returned and never logged here.
 	Logger *slog.Logger
@@ -86,6 +92,14 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	cfg.PingTimeout = pingTimeout
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > pingAfter || wantsProof(ctx)
+	}
+	// Without prepared statements there is nothing to plan once, and perhaps a proxy
+	// that would hand the setting on to somebody else.
+	if opts.PlanOnce && cfg.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+			_, err := c.Exec(ctx, `SET plan_cache_mode = force_generic_plan`)
+			return err
+		}
 	}
 	if opts.Logger != nil {
 		cfg.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {

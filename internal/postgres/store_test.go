@@ -231,3 +231,25 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	}
 	return got
 }
+
+func TestAServicePlansOnce(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	cases := []struct {
+		name string
+		opts postgres.Options
+		want string
+	}{
+		{"a service", postgres.Options{URL: db.url, PlanOnce: true}, "force_generic_plan"},
+		{"anybody else", postgres.Options{URL: db.url}, "auto"},
+		{"a service behind a proxy that pools transactions", postgres.Options{URL: db.url + "&default_query_exec_mode=exec", PlanOnce: true}, "auto"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := postgres.PlanMode(testContext(t), db.open(c.opts))
+			if err != nil || got != c.want {
+				t.Errorf("got %q and %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}

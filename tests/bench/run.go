@@ -156,7 +156,7 @@ func inProcess(ctx context.Context, p plan, env map[string]string) ([]micro.Benc
 		pkg, match string
 		each       time.Duration
 	}{
-		{"./authz", "^(BenchmarkWarmCheck|BenchmarkColdTokenCheck)$", p.benchtime},
+		{"./authz", "^(BenchmarkWarmCheck|BenchmarkColdTokenCheck|BenchmarkGolangJWT)$", p.benchtime},
 		{"./authz/activity", "^BenchmarkMillionUsers$", time.Millisecond}, // one run
 	} {
 		some, err := micro.Run(ctx, env, b.pkg, b.match, b.each)

@@ -29,6 +29,7 @@ func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Log
 		MinConns: int(d.PoolMin),
 		MaxConns: int(d.PoolMax),
 		AppName:  app,
+		PlanOnce: true,
 		Logger:   log,
 	})
 	if err != nil {

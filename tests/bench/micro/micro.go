@@ -26,7 +26,7 @@ type Benchmark struct {
 // Run runs the benchmarks of a package whose names match, for so long each.
 // None that match is no error: none are returned.
 func Run(ctx context.Context, env map[string]string, pkg, match string, each time.Duration) ([]Benchmark, error) {
-	out, err := tool.Run(ctx, env, "go", "test", "-run", "^$", "-bench", match, "-benchmem", "-benchtime", each.String(), "-timeout", "5m", pkg)
+	out, err := tool.Run(ctx, env, "go", "test", "-run", "^$", "-bench", match, "-benchmem", "-count", "3", "-benchtime", each.String(), "-timeout", "5m", pkg)
 	if err != nil {
 		return nil, err
 	}
@@ -77,4 +77,16 @@ func Worst(all []Benchmark, name, unit string) (float64, bool) {
 		}
 	}
 	return worst, found
+}
+
+// Least is the lowest figure of a unit among the runs of a benchmark: what else a
+// machine does can only add to a time.
+func Least(all []Benchmark, name, unit string) (float64, bool) {
+	least, found := 0.0, false
+	for _, b := range all {
+		if v, ok := b.Figures[unit]; ok && b.Name == name && (!found || v < least) {
+			least, found = v, true
+		}
+	}
+	return least, found
 }

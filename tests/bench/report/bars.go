@@ -83,6 +83,17 @@ func (r *Report) Judge() {
 		b.Value *= scale
 		return b
 	}
+	// Times in process are held against what golang-jwt takes to verify the same
+	// token in the same run: 1 µs and 8 µs where that takes 5.84 µs.
+	times := func(what, benchmark string, limit float64) Bar {
+		b := Bar{What: what + " ÷ golang-jwt's verification", Limit: limit / 5.84, Unit: "×"}
+		ours, measured := micro.Least(r.Micro, benchmark, "ns/op")
+		theirs, compared := micro.Least(r.Micro, "GolangJWT", "ns/op")
+		if b.Measured = measured && compared; b.Measured {
+			b.Value = ours / theirs
+		}
+		return b
+	}
 	throughput := func(c *Comparison) figures.Spread { return c.Throughput }
 	r.Bars = nil
 	if slices.Contains(r.Parts, Compare) {
@@ -97,9 +108,9 @@ func (r *Report) Judge() {
 	}
 	if slices.Contains(r.Parts, InProcess) {
 		r.Bars = append(r.Bars,
-			inProcess("a warm check in process", "WarmCheck", "ns/op", 1e-3, 1, "µs"),
+			times("a warm check in process", "WarmCheck", 1),
 			inProcess("its allocations", "WarmCheck", "allocs/op", 1, 0, ""),
-			inProcess("a check of an unseen token in process", "ColdTokenCheck/fast_path", "ns/op", 1e-3, 8, "µs"),
+			times("a check of an unseen token in process", "ColdTokenCheck/fast_path", 8),
 			inProcess("1,000,000 users, counted", "MillionUsers", "MB-counted", 1, 300, "MB"),
 			inProcess("1,000,000 users, of the heap", "MillionUsers", "MB-heap", 1, 300, "MB"),
 		)
