@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -98,7 +101,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 			return err
 		},
 		Seed:  plan.seed(),
-		Authz: devstack.Service{Path: self, Args: []string{childAuthz, "--drain=0s"}, Env: plan.environ},
+		Authz: devstack.Service{Path: self, Args: []string{childAuthz, "--drain=0s"}, Env: plan.environOfAuthz},
 		Login: devstack.Service{Path: self, Args: []string{childLogin, "--drain=0s"}, Env: plan.environ},
 		RenderEnvoy: func(at devstack.Addresses) ([]byte, error) {
 			s, _, err := config.Load(config.Source{Environ: plan.environ(at)}, config.NeedEnvoy)
@@ -189,6 +192,16 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 // environ is the environment of the services, and what Envoy's configuration is
 // rendered from, once the addresses are known.
 func (p *upPlan) environ(at devstack.Addresses) []string { return p.environOf(p.settings, at) }
+
+// environOfAuthz has it leave half of the processors to Envoy, which measured
+// better than that each gets in the other's way.
+func (p *upPlan) environOfAuthz(at devstack.Addresses) []string {
+	environ := p.environ(at)
+	if slices.ContainsFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, "GOMAXPROCS=") }) {
+		return environ
+	}
+	return append(slices.Clip(environ), "GOMAXPROCS="+strconv.Itoa(max(1, runtime.NumCPU()/2)))
+}
 
 func (p *upPlan) environOf(s *config.Settings, at devstack.Addresses) []string {
 	amend := map[string]string{}
