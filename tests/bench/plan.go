@@ -93,7 +93,7 @@ func readPlan(args []string, stderr io.Writer) (plan, error) {
 	flags.IntVar(&p.many, "cold-users", 400_000, "users that are asked for once")
 	flags.IntVar(&p.replicas, "replicas", 3, "of authz, for the revocations")
 	flags.IntVar(&p.revocations, "revocations", 500, "rounds of revocation")
-	flags.IntVar(&p.load, "revocation-load", 1500, "other requests/s beside them")
+	flags.IntVar(&p.load, "revocation-load", 500, "other requests/s beside them")
 	flags.DurationVar(&p.benchtime, "benchtime", time.Second, "of each benchmark in process")
 	if err := flags.Parse(args); err != nil {
 		return plan{}, err
