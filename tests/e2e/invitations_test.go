@@ -35,7 +35,7 @@ func TestAnInvitationThroughTheGate(t *testing.T) {
 	secret := made.field(t, "token")
 	s.postJSON(path, asAdmin, body).want(t, http.StatusConflict, "This address has an open invitation already.")
 	list := s.get(path, asAdmin)
-	if err := list.is(http.StatusOK); err != nil || !strings.Contains(string(list.body), made.field(t, "id")) || strings.Contains(string(list.body), secret) {
+	if err := list.is(http.StatusOK); err != nil || !strings.Contains(list.body, made.field(t, "id")) || strings.Contains(list.body, secret) {
 		t.Errorf("the list: %v %s", err, list.body)
 	}
 
