@@ -143,8 +143,10 @@ func (r *request) headerEntry(entry string) bool {
 	return utf8.ValidString(value)
 }
 
-// pair reads an entry of a map of texts.
+// pair reads an entry of a map of texts. One with two keys or two values, of which
+// the ordinary decoder looks at both, is left to it.
 func pair(entry string) (key, value string, ok bool) {
+	keys, values := 0, 0
 	for entry != "" {
 		f, rest, ok := step(entry)
 		entry = rest
@@ -153,11 +155,13 @@ func pair(entry string) (key, value string, ok bool) {
 			return "", "", false
 		case f.is(fieldKey):
 			key = f.value
+			keys++
 		case f.is(fieldValue):
 			value = f.value
+			values++
 		}
 	}
-	return key, value, true
+	return key, value, keys < 2 && values < 2
 }
 
 // field is one field as it stands in a message.

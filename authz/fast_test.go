@@ -62,6 +62,8 @@ func TestUnusualBytesAreDecidedLikeAnyOther(t *testing.T) {
 		{"a piece of a message", whole[:len(whole)-1], "internal"},
 		{"garbage", "\xff\xff\xff", "internal"},
 		{"a token that is no text", strings.Replace(wire(t, asEnvoySends("Bearer xx")), "Bearer xx", "Bearer \xff\xfe", 1), "internal"},
+		{"a value before the value, and no text", inHeaders("\x0a\x0dauthorization\x12\x01\xff" + nested(2, inCompany())), "internal"},
+		{"two values, both of them text", inHeaders("\x0a\x0dauthorization\x12\x01x" + nested(2, inCompany())), "ok"},
 		{"a route that is no text", strings.Replace(whole, "\x05query", "\x05\xff\xfeery", 1), "internal"},
 		{"a host that is no text, at which no decision looks", strings.Replace(whole, "gate.test", "gate\xfftest", 1), "ok"},
 	}
@@ -73,6 +75,14 @@ func TestUnusualBytesAreDecidedLikeAnyOther(t *testing.T) {
 		})
 	}
 }
+
+// nested is a field with bytes.
+func nested(number protowire.Number, value string) string {
+	return string(protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), value))
+}
+
+// inHeaders is a check with one entry among the headers.
+func inHeaders(entry string) string { return nested(1, nested(4, nested(2, nested(3, entry)))) }
 
 // padded is n as a varint of five bytes.
 func padded(n int) string {

@@ -15,7 +15,9 @@ import (
 	"github.com/atenex/gatehouse/internal/problem"
 )
 
-const largestMessage = 1 << 20
+// largestMessage is four times what Envoy's headers may have. Whoever can reach the
+// port may leave that much unfinished in each stream.
+const largestMessage = 256 << 10
 
 // ServerOptions are the gRPC settings that the service relies on.
 func ServerOptions() []grpc.ServerOption {
@@ -37,7 +39,7 @@ func ServerOptions() []grpc.ServerOption {
 			Timeout: 20 * time.Second,
 		}),
 		grpc.ForceServerCodecV2(newCodec()),
-		// Envoy's header block ends at 60 KiB and bodies are never sent here.
+		// Bodies are never sent here.
 		grpc.MaxRecvMsgSize(largestMessage),
 		// Windows of a fixed size spare the pings by which grpc-go would find a
 		// better one. A check is one small message, so that they never fill.

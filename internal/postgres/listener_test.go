@@ -371,6 +371,14 @@ func TestADatabaseThatDoesNotAnnounceIsNotTrusted(t *testing.T) {
 			DROP TRIGGER gatehouse_companies_changed ON companies;
 			CREATE TRIGGER gatehouse_companies_changed AFTER UPDATE ON companies FOR EACH ROW EXECUTE FUNCTION nothing();
 			ALTER TABLE companies ENABLE ALWAYS TRIGGER gatehouse_companies_changed`, ""},
+		{"a trigger looks at less", `DROP TRIGGER gatehouse_users_changed ON users;
+			CREATE TRIGGER gatehouse_users_changed AFTER UPDATE ON users FOR EACH ROW WHEN (OLD.role IS DISTINCT FROM NEW.role) EXECUTE FUNCTION gatehouse_notice_user();
+			ALTER TABLE users ENABLE ALWAYS TRIGGER gatehouse_users_changed`, ""},
+		{"a trigger is replaced by one that looks at less", `CREATE OR REPLACE TRIGGER gatehouse_companies_changed AFTER UPDATE ON companies
+			FOR EACH ROW WHEN (OLD.id IS DISTINCT FROM NEW.id) EXECUTE FUNCTION gatehouse_notice_company();
+			ALTER TABLE companies ENABLE ALWAYS TRIGGER gatehouse_companies_changed`, ""},
+		{"a column has taken the place of the one that is compared", `BEGIN; ALTER TABLE users ADD active2 boolean; UPDATE users SET active2 = is_active;
+			ALTER TABLE users RENAME is_active TO active1; ALTER TABLE users RENAME active2 TO is_active; COMMIT`, ""},
 		{"a function and its triggers are gone", `DROP FUNCTION gatehouse_notice_flush CASCADE`, ""},
 		{"a table is gone", `ALTER TABLE company_members RENAME TO elsewhere`, `ALTER TABLE elsewhere RENAME TO company_members`},
 	} {

@@ -30,8 +30,9 @@ type memory struct{ users, tokens int64 }
 
 // fitMemory sets the pace of the garbage collector and bounds the memory that it
 // works in: to GOMEMLIMIT, or to nine tenths of what the process's control group
-// allows, and in any case to what is remembered and half a gigabyte. GOGC and
-// GOMEMLIMIT win where they are set.
+// allows, and in any case to what is remembered and half a gigabyte. A GOGC and a
+// GOMEMLIMIT win where they are set to something else than the runtime's defaults
+// (100 and off), which cannot be told from nothing.
 //
 // Where there is little memory, less is remembered than the settings say: half of
 // it for users, an eighth for tokens. That costs reads; to be killed would cost
