@@ -43,15 +43,26 @@ func LoadTable(nameOrFile string) (Table, error) {
 			return ParseTableOf(name, data)
 		}
 	}
-	data, err := os.ReadFile(nameOrFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(nameOrFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return Table{}, fmt.Errorf("route table %q: want prefix, explicit or an existing file", nameOrFile)
+	case err != nil:
+		return Table{}, fmt.Errorf("reading route table: %w", err)
+	case !info.Mode().IsRegular(): // a pipe would be waited for without end
+		return Table{}, fmt.Errorf("route table %q: not a regular file", nameOrFile)
+	case info.Size() > largestTable:
+		return Table{}, fmt.Errorf("route table %q: more than %d bytes", nameOrFile, largestTable)
 	}
+	data, err := os.ReadFile(nameOrFile)
 	if err != nil {
 		return Table{}, fmt.Errorf("reading route table: %w", err)
 	}
 	return ParseTableOf(nameOrFile, data)
 }
+
+// largestTable holds tens of thousands of routes.
+const largestTable = 4 << 20
 
 // IsTable reports whether a text says routes at its top level, as a table does
 // and a configuration of Envoy does not.

@@ -194,6 +194,9 @@ func TestTablesAreFoundByNameOrFile(t *testing.T) {
 	if err != nil || len(own.Routes) != 1 || own.Routes[0].Mode != envoy.Strict {
 		t.Errorf("%+v %v", own, err)
 	}
+	if _, err := envoy.LoadTable(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a device: %v", err)
+	}
 	if _, err := envoy.LoadTable("no-such"); err == nil || !strings.Contains(err.Error(), "want prefix, explicit or an existing file") {
 		t.Errorf("%v", err)
 	}

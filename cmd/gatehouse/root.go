@@ -159,7 +159,8 @@ func takes(names ...string) cobra.PositionalArgs {
 		case len(args) < len(names):
 			return fmt.Errorf("missing %s; %s", names[len(args)], helpHint(cmd))
 		case len(args) > len(names):
-			return fmt.Errorf("too many arguments: %q is one more than expected; %s", args[len(names)], helpHint(cmd))
+			// It is not repeated: somebody may have taken a password for an argument.
+			return fmt.Errorf("too many arguments: %d, and %d expected; %s", len(args), len(names), helpHint(cmd))
 		}
 		return nil
 	}

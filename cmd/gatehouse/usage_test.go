@@ -37,7 +37,7 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"a misspelt verb", "user crate ada@example.com", `unknown command "crate" for "gatehouse user"; did you mean 'gatehouse user create'; see 'gatehouse user --help'`},
 		{"an unknown flag", "user list --bogus", "unknown flag: --bogus; see 'gatehouse user list --help'"},
 		{"an unknown output", "user list --output yaml", `invalid argument "yaml" for "-o, --output" flag: must be json or text; see 'gatehouse user list --help'`},
-		{"an argument where none is taken", "user list extra", `too many arguments: "extra" is one more than expected; see 'gatehouse user list --help'`},
+		{"an argument where none is taken", "user list extra", `too many arguments: 1, and 0 expected; see 'gatehouse user list --help'`},
 		{"a negative limit", "user list --limit -1", "--limit -1: must not be negative"},
 		{"a limit that is no number", "user list --limit many", `invalid argument "many" for "--limit" flag…`},
 		{"a missing user", "user show", "missing EMAIL|ID; see 'gatehouse user show --help'"},

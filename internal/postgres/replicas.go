@@ -96,9 +96,7 @@ func (s *Store) replicas(ctx context.Context, fence int64) (found Confirmation, 
 	err = s.read(ctx, queryReplicas, func(ctx context.Context) error {
 		found = Confirmation{}
 		rows, err := s.pool.Query(ctx, `
-			SELECT id, name, proof_ms, greatest(0, extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint, 
-			       -- a number that was never given is somebody else's notice
-			       applied BETWEEN $1 AND (SELECT max(number) FROM gatehouse_fence)
+			SELECT id, name, proof_ms, greatest(0, extract(epoch FROM clock_timestamp() - heartbeat_at) * 1000)::bigint, applied >= $1
 			  FROM gatehouse_replicas
 			 WHERE heartbeat_at BETWEEN clock_timestamp() - interval '3 s' - proof_ms * interval '1 ms' AND clock_timestamp() + interval '1 min'
 			 ORDER BY name, id`, fence)

@@ -196,9 +196,12 @@ func (r *reporter) write(ctx context.Context, line *reportLine, now hearing) err
 			return err
 		}
 		at := r.clock()
+		// Anybody may send a notice: a number that no command has taken yet must not
+		// confirm the ones to come.
 		_, err := tx.Exec(ctx, `
 			INSERT INTO gatehouse_replicas AS r (id, name, started_at, heartbeat_at, proof_ms, applied)
-			SELECT $1::uuid, $2::text, m.at - $3::bigint * interval '1 us', m.at - $4::bigint * interval '1 us', $5::bigint, $6::bigint
+			SELECT $1::uuid, $2::text, m.at - $3::bigint * interval '1 us', m.at - $4::bigint * interval '1 us', $5::bigint,
+			       least($6::bigint, coalesce((SELECT max(number) FROM gatehouse_fence), 0))
 			  FROM (SELECT clock_timestamp() AS at) m
 			ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, applied = excluded.applied`,
 			r.id, r.name, at.Sub(r.started).Microseconds(), at.Sub(now.proved).Microseconds(), r.proof.Milliseconds(), now.applied)

@@ -82,6 +82,12 @@ SELECT EXISTS (SELECT FROM src), EXISTS (SELECT FROM pair), coalesce((SELECT yes
 
 const undoPairSQL = `UPDATE login_throttle SET inflight = greatest(inflight - 1, 0) WHERE key = $1`
 
+// ownersSQL writes down whose the counts of an address are, which were begun before
+// the address had a user: by that an operator finds and forgives them.
+const ownersSQL = `UPDATE login_throttle
+   SET user_id = (SELECT u.id FROM users u WHERE lower(u.email COLLATE "C") = lower($3::text COLLATE "C"))
+ WHERE key IN ($1, $2) AND user_id IS NULL`
+
 // firstWaitSQL and nextWaitSQL are until when the first and any other failure lets
 // a source wait.
 const (
@@ -198,6 +204,11 @@ func (s *Store) ReserveLogin(ctx context.Context, a identity.LoginAttempt) (iden
 			}
 		default:
 			return nil
+		}
+		if turn.Refused != identity.ScopeSource {
+			if _, err := s.pool.Exec(ctx, ownersSQL, a.AccountSource[:], a.Account[:], a.Email); err != nil {
+				return fmt.Errorf("noting whose login was refused: %w", err)
+			}
 		}
 		turn.RetryAfter = time.Duration(max(seconds, 0) * float64(time.Second))
 		return nil

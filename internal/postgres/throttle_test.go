@@ -342,6 +342,23 @@ func TestNetworksBecomeUnfamiliar(t *testing.T) {
 	}
 }
 
+// Strangers guessed at an address before it had a user.
+func TestUnlockingAUserWhoseAddressWasLockedBefore(t *testing.T) {
+	g := newGuesses(t)
+	g.with.AccountFailures.Most = 6
+	for source := range byte(6) {
+		a := g.at(source)
+		if _, err := g.store.SettleLogin(testContext(t), a, g.reserve(a), identity.LoginFailed, identity.UserID{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.expect("the user is refused", g.guess(9, identity.LoginFailed), identity.ScopeAccount, 24*time.Hour)
+	if unlocked, err := g.store.UnlockUser(testContext(t), g.user); !unlocked || err != nil {
+		t.Errorf("got %v, %v", unlocked, err)
+	}
+	g.expect("the user", g.guess(9, identity.LoginFailed), "", 0)
+}
+
 func TestUnlockingAUser(t *testing.T) {
 	for name, unlock := range map[string]func(*guesses){
 		"by the operator": func(g *guesses) {
