@@ -212,11 +212,8 @@ func (s *Service) listInvitations(ctx context.Context, x *exchange) (answer, err
 
 // revokeInvitation is DELETE /api/v1/companies/{id}/invitations/{id}.
 func (s *Service) revokeInvitation(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x)
+	credential, err := s.acting(ctx, x)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := s.spendOfUser(ctx, credential.User); err != nil {
 		return answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)

@@ -37,11 +37,8 @@ type ensured struct {
 // ensureCompany is POST /api/v1/users/me/ensure-company. Who asks is settled
 // before the body is looked at, and judged again under the lock on their row.
 func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x)
+	credential, err := s.acting(ctx, x)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := s.spendOfUser(ctx, credential.User); err != nil {
 		return answer{}, err
 	}
 	body, err := x.readBody()

@@ -136,6 +136,16 @@ func (t *turn) settle(ctx context.Context, outcome identity.LoginOutcome, user i
 	return t.s.with.Throttle.SettleLogin(ctx, t.attempt, t.granted, outcome, user)
 }
 
+// acting is who asks for something that changes something, by a good token, and
+// counts it against what one user may do in a while.
+func (s *Service) acting(ctx context.Context, x *exchange) (identity.Credential, error) {
+	credential, err := s.bearer(x)
+	if err != nil {
+		return identity.Credential{}, err
+	}
+	return credential, s.spendOfUser(ctx, credential.User)
+}
+
 // spendOfUser counts an act of somebody who is logged in.
 func (s *Service) spendOfUser(ctx context.Context, user identity.UserID) error {
 	return s.spend(ctx, identity.ScopeUser, identity.Budget{

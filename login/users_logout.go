@@ -14,11 +14,8 @@ import (
 // A second logout with the same token is refused like every other use of it: it
 // has been revoked. So is one of two at once that comes second.
 func (s *Service) logout(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x)
+	credential, err := s.acting(ctx, x)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := s.spendOfUser(ctx, credential.User); err != nil {
 		return answer{}, err
 	}
 	body, err := x.readBody()

@@ -26,11 +26,8 @@ type changed struct {
 // anything is hashed, so that one that was revoked cannot be used to guess with,
 // and again under the lock of the row.
 func (s *Service) changePassword(ctx context.Context, x *exchange) (answer, error) {
-	credential, err := s.bearer(x)
+	credential, err := s.acting(ctx, x)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := s.spendOfUser(ctx, credential.User); err != nil {
 		return answer{}, err
 	}
 	body, err := x.readBody()
