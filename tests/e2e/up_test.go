@@ -197,7 +197,7 @@ func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 		want     []string
 	}{
 		{"an unknown flag", nil, []string{"--nonsense"}, []string{"nonsense"}},
-		{"an argument too many", nil, []string{"now"}, []string{"now"}},
+		{"an argument too many", nil, []string{"now"}, []string{"too many arguments: 1, and 0 expected"}},
 		{"a flag without its value", nil, []string{"--state-dir"}, []string{"state-dir"}},
 		{
 			"several settings at once",
