@@ -17,7 +17,7 @@ func (in *invocation) source() config.Source {
 // settings loads what a command needs. All faults come together, one line each,
 // and end the command with code 2.
 func (in *invocation) settings(need config.Need) (*config.Settings, error) {
-	s, warnings, err := config.Load(in.source(), need)
+	s, warnings, err := config.Load(in.source(), need, wiring.Inspections()...)
 	for _, w := range warnings {
 		in.complain("warning: " + w)
 	}

@@ -41,7 +41,7 @@ back; logins go on.`,
 			return nil
 		},
 		RunE: in.runs(func(ctx context.Context, _ []string) error {
-			s, err := in.settings(config.NeedUp | config.NeedDatabase)
+			s, err := in.settings(config.NeedVerify | config.NeedDatabase)
 			if err != nil {
 				return err
 			}

@@ -140,7 +140,7 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		flags.stateDir = dir
 	}
 	// Look first, to see what is missing; the final judgement comes below.
-	s, warnings, err := config.Load(in.source(), config.NeedUp)
+	s, warnings, err := config.Load(in.source(), config.NeedUp, wiring.Inspections()...)
 	for _, w := range warnings {
 		in.complain("warning: " + w)
 	}
@@ -175,15 +175,8 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	// What is known only once the parts run stands in for itself here.
 	p.settings, _, err = config.Load(config.Source{Environ: p.environOf(s, devstack.Addresses{
 		Database: "postgres://localhost/atenex", Ingest: "http://127.0.0.1:1", Query: "http://127.0.0.1:1",
-	})}, config.NeedAuthz|config.NeedLogin|config.NeedEnvoy)
+	})}, config.NeedAuthz|config.NeedLogin|config.NeedEnvoy, wiring.Inspections()...)
 	if err != nil {
-		return nil, &useError{err}
-	}
-	if _, err := newIssuer(p.settings, p.settings.Tokens.TTL); err != nil {
-		return nil, err
-	}
-	// A table that is wrong is said before a database is made.
-	if _, err := wiring.RouteTable(p.settings.Edge.Routes); err != nil {
 		return nil, &useError{err}
 	}
 	return p, nil

@@ -27,7 +27,9 @@ type Source struct {
 // is not looked up in .env. An empty value is the same as none, except that an
 // empty JWT_SECRET is refused. White space around a value is dropped unless the
 // value is a secret.
-func Load(src Source, need Need) (*Settings, []string, error) {
+//
+// What the inspections find comes with the other faults.
+func Load(src Source, need Need, inspections ...Inspection) (*Settings, []string, error) {
 	rows := table()
 	r := &report{bad: make(map[string]bool)}
 	env := environMap(src.Environ)
@@ -67,6 +69,9 @@ func Load(src Source, need Need) (*Settings, []string, error) {
 		if need&row.required != 0 && !s.given[row.name] && !r.bad[row.name] {
 			r.fault(row.name, "is not set")
 		}
+	}
+	for _, c := range inspections {
+		c.run(s, need, r)
 	}
 	if len(r.faults) > 0 {
 		r.sort(rows)

@@ -278,6 +278,24 @@ type Sources struct {
 	Remote bool
 }
 
+// Half is one of the two PEM keys among Sources.
+type Half string
+
+const (
+	PublicHalf  Half = "public key"
+	PrivateHalf Half = "private key"
+)
+
+// PEMFault says which PEM key cannot be used. Its text repeats nothing of the key.
+type PEMFault struct {
+	Half Half
+	Err  error
+}
+
+func (f *PEMFault) Error() string { return string(f.Half) + ": " + f.Err.Error() }
+
+func (f *PEMFault) Unwrap() error { return f.Err }
+
 // KeySet makes the set. Where there is neither a JWK set nor a private key, the
 // secret signs, if there is one.
 func (s Sources) KeySet() (*KeySet, error) {
@@ -299,25 +317,9 @@ func (s Sources) KeySet() (*KeySet, error) {
 		return nil, fmt.Errorf("%s needs a PEM public or private key", s.Algorithm)
 	}
 
-	var keys []Key
-	if len(s.PrivatePEM) > 0 {
-		k, err := PrivateKey(s.PrivatePEM, s.Algorithm)
-		if err != nil {
-			return nil, fmt.Errorf("private key: %w", err)
-		}
-		keys = append(keys, k)
-	}
-	if len(s.PublicPEM) > 0 {
-		k, err := PublicKey(s.PublicPEM, s.Algorithm)
-		if err != nil {
-			return nil, fmt.Errorf("public key: %w", err)
-		}
-		switch {
-		case len(keys) == 0:
-			keys = append(keys, k)
-		case keys[0].ID() != k.ID():
-			return nil, errors.New("the public key does not belong to the private key")
-		}
+	keys, err := s.pemKeys()
+	if err != nil {
+		return nil, err
 	}
 	if len(s.Secret) > 0 {
 		k, err := s.secretKey(a)
@@ -327,6 +329,32 @@ func (s Sources) KeySet() (*KeySet, error) {
 		keys = append(keys, k)
 	}
 	return NewKeySet(keys...)
+}
+
+// pemKeys reads both halves, so that both are told about when both are wrong.
+func (s Sources) pemKeys() ([]Key, error) {
+	var keys []Key
+	var faults []error
+	read := func(half Half, text []byte, parse func([]byte, string) (Key, error)) {
+		if len(text) == 0 {
+			return
+		}
+		k, err := parse(text, s.Algorithm)
+		if err != nil {
+			faults = append(faults, &PEMFault{Half: half, Err: err})
+			return
+		}
+		keys = append(keys, k)
+	}
+	read(PrivateHalf, s.PrivatePEM, PrivateKey)
+	read(PublicHalf, s.PublicPEM, PublicKey)
+	if len(keys) == 2 {
+		if keys[0].ID() != keys[1].ID() {
+			faults = append(faults, &PEMFault{Half: PublicHalf, Err: errors.New("does not belong to the private key")})
+		}
+		keys = keys[:1]
+	}
+	return keys, errors.Join(faults...)
 }
 
 func (s Sources) secretKey(a algorithm) (Key, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,60 @@ func TestAServiceDoesNotStartWithAKeySetThatCannotBeUsed(t *testing.T) {
 			}
 			if got := strings.TrimSpace(stderr.String()); got != strings.Join(test.want, "\n") {
 				t.Errorf("said\n%s\nwant\n%s", got, strings.Join(test.want, "\n"))
+			}
+		})
+	}
+}
+
+// Whoever finds a fault, all of them are told at once, in the order of the manual.
+func TestAServiceTellsFaultsOfKeysAndRoutesWithAllOthers(t *testing.T) {
+	t.Parallel()
+	const halves = `"kty":"OKP","crv":"Ed25519","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"`
+	empty := func(half string) string {
+		return "-----BEGIN " + half + ` KEY-----\nAQI=\n-----END ` + half + " KEY-----"
+	}
+	routes := filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(routes, []byte("routes:\n- name: a\n  colour: red\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, program string
+		environ       []string
+		want          []string // what the lines of stderr begin with
+	}{
+		{
+			"a JWK set, a route table and a number", "authz",
+			[]string{`GATEWAY_JWT_KEYS={"keys":[{` + halves + `,"kid":"a"},{` + halves + `,"kid":"a"}]}`, "GATEWAY_ROUTES=" + routes, "GATEWAY_POSTGRES_POOL_MAX=many"},
+			[]string{"GATEWAY_JWT_KEYS: keys[1]: has the kid of keys[0]", "GATEWAY_POSTGRES_POOL_MAX: ", "GATEWAY_ROUTES: " + routes},
+		},
+		{
+			"both halves of a key pair", "login",
+			[]string{"GATEWAY_JWT_ALGORITHM=EdDSA", "GATEWAY_JWT_PUBLIC_KEY=" + empty("PUBLIC"), "GATEWAY_JWT_PRIVATE_KEY=" + empty("PRIVATE"), "GATEWAY_JWT_LEEWAY=often"},
+			[]string{"GATEWAY_JWT_PUBLIC_KEY: the PEM block holds no readable public key", "GATEWAY_JWT_PRIVATE_KEY: the PEM block holds no readable private key", "GATEWAY_JWT_LEEWAY: "},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, filepath.Join(binaries, test.program))
+			cmd.Dir = t.TempDir()
+			cmd.Env = append([]string{"GATEWAY_DATABASE_URL=postgres://127.0.0.1:1/nothing", "GATEWAY_LOG_LEVEL=INFO"}, test.environ...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			err := cmd.Run()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 {
+				t.Errorf("%v, want exit code 2", err)
+			}
+			left := test.want
+			for line := range strings.Lines(stderr.String()) {
+				if len(left) > 0 && strings.HasPrefix(line, left[0]) {
+					left = left[1:]
+				} else if !strings.HasPrefix(line, "GATEWAY_") {
+					t.Errorf("more than faults is said: %s", line)
+				}
+			}
+			if len(left) > 0 {
+				t.Errorf("said\n%s\nwithout, or not in the place of,\n%s", stderr.String(), strings.Join(left, "\n"))
 			}
 		})
 	}

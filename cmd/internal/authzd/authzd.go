@@ -35,11 +35,12 @@ const stopGrace = 5 * time.Second
 // Run is the process. It returns its exit code.
 func Run(ctx context.Context, call daemon.Call) int {
 	return daemon.Main(ctx, daemon.Program{
-		Name:  "authz",
-		About: "decides whether a request may pass and as whom (Envoy ext_authz v3 over gRPC)",
-		Need:  config.NeedAuthz,
-		Ops:   func(s *config.Settings) config.Address { return s.Listen.AuthzOps },
-		Serve: run,
+		Name:        "authz",
+		About:       "decides whether a request may pass and as whom (Envoy ext_authz v3 over gRPC)",
+		Need:        config.NeedAuthz,
+		Inspections: wiring.Inspections(),
+		Ops:         func(s *config.Settings) config.Address { return s.Listen.AuthzOps },
+		Serve:       run,
 	}, call)
 }
 

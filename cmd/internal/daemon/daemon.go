@@ -45,6 +45,8 @@ type Program struct {
 	Name  string
 	About string // one sentence for --help
 	Need  config.Need
+	// Inspections are what the parts find wrong with their settings.
+	Inspections []config.Inspection
 	// Ops is the operations address, for the healthcheck.
 	Ops func(*config.Settings) config.Address
 	// Serve runs until ctx ends. Its error is logged once, by Main; one of
@@ -107,7 +109,7 @@ func Main(ctx context.Context, p Program, call Call) int {
 		return Misuse
 	}
 
-	settings, warnings, err := config.Load(config.Source{Environ: call.Environ, Dir: "."}, p.Need)
+	settings, warnings, err := config.Load(config.Source{Environ: call.Environ, Dir: "."}, p.Need, p.Inspections...)
 	if err != nil {
 		fmt.Fprintln(call.Stderr, err)
 		return Misuse

@@ -32,11 +32,12 @@ const stopGrace = 16 * time.Second
 // Run is the process. It returns its exit code.
 func Run(ctx context.Context, call daemon.Call) int {
 	return daemon.Main(ctx, daemon.Program{
-		Name:  "login",
-		About: "signs people in and puts them in a company (HTTP)",
-		Need:  config.NeedLogin,
-		Ops:   func(s *config.Settings) config.Address { return s.Listen.LoginOps },
-		Serve: run,
+		Name:        "login",
+		About:       "signs people in and puts them in a company (HTTP)",
+		Need:        config.NeedLogin,
+		Inspections: wiring.Inspections(),
+		Ops:         func(s *config.Settings) config.Address { return s.Listen.LoginOps },
+		Serve:       run,
 	}, call)
 }
 

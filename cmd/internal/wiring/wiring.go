@@ -7,8 +7,6 @@ package wiring
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -66,22 +64,6 @@ func KeyRing(t config.Tokens, o keyring.Options) (*keyring.Ring, token.Rules, er
 		r.Await = ring.Await
 	}
 	return ring, r, nil
-}
-
-// wrongKeys names the setting, one line for each fault.
-func wrongKeys(t config.Tokens, err error) error {
-	if t.Keys.IsZero() {
-		return fmt.Errorf("the keys of GATEWAY_JWT_…: %w", err)
-	}
-	faults, several := errors.AsType[token.KeyFaults](err)
-	if !several {
-		return fmt.Errorf("GATEWAY_JWT_KEYS: %w", err)
-	}
-	var lines []error
-	for _, f := range faults {
-		lines = append(lines, errors.New("GATEWAY_JWT_KEYS: "+f))
-	}
-	return errors.Join(lines...)
 }
 
 func sources(t config.Tokens) token.Sources {
