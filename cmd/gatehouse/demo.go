@@ -114,12 +114,19 @@ func (d *demo) create(ctx context.Context, store *postgres.Store, hasher *passwo
 	return err
 }
 
-// greet says, on standard output, how to use what runs now. It is the one place
-// where a demo password is shown.
+// greet says, on standard output, how to use what runs now.
 func (in *invocation) greet(p *upPlan, at devstack.Ready) {
 	fmt.Fprintf(in.stdout, "\nGatehouse is ready: %s\n", at.Gateway)
 	if p.demo != nil {
-		fmt.Fprintf(in.stdout, `
+		fmt.Fprint(in.stdout, p.demo.firstSteps(at.Gateway))
+	}
+	fmt.Fprintln(in.stdout, "Ctrl-C stops everything.")
+}
+
+// firstSteps is a login and a call that work as they stand. It is the one place
+// where a demo password is shown.
+func (d *demo) firstSteps(gateway string) string {
+	return fmt.Sprintf(`
 Sign in as the demo user:
 
   curl -s %[1]s/api/v1/users/login -H 'Content-Type: application/json' -d '{"email":"%[2]s","password":"%[3]s"}'
@@ -128,7 +135,5 @@ Call an upstream with the token, and a forged identity that never arrives:
 
   curl -s %[1]s/api/v1/query/hello -H 'X-User-ID: forged' -H "Authorization: Bearer $(curl -s %[1]s/api/v1/users/login -H 'Content-Type: application/json' -d '{"email":"%[2]s","password":"%[3]s"}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')"
 
-`, at.Gateway, p.demo.Email, p.demo.Password)
-	}
-	fmt.Fprintln(in.stdout, "Ctrl-C stops everything.")
+`, gateway, d.Email, d.Password)
 }

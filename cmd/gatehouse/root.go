@@ -44,6 +44,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong use or wrong settings.`,
 		newDoctor(in),
 		newUp(in),
 		newDemoUpstream(in),
+		newDemoUser(in),
+		newInitSecrets(in),
 		newVersion(in),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
