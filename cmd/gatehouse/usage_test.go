@@ -33,7 +33,7 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		{"a rotation of nothing", "key rotate add", "--file FILE is needed: GATEWAY_JWT_KEYS_FILE is not set"},
 		{"a step without a key", "key rotate promote", "missing KID; see 'gatehouse key rotate --help'"},
 		{"an unknown flag of the program", "--bogus", "unknown flag: --bogus; " + hint},
-		{"a noun without a verb", "user", `missing command for "gatehouse user", one of: create, disable, enable, list, revoke, set-password, show, unlock; see 'gatehouse user --help'`},
+		{"a noun without a verb", "user", `missing command for "gatehouse user", one of: create, disable, enable, import, list, revoke, set-password, show, unlock; see 'gatehouse user --help'`},
 		{"a misspelt verb", "user crate ada@example.com", `unknown command "crate" for "gatehouse user"; did you mean 'gatehouse user create'; see 'gatehouse user --help'`},
 		{"an unknown flag", "user list --bogus", "unknown flag: --bogus; see 'gatehouse user list --help'"},
 		{"an unknown output", "user list --output yaml", `invalid argument "yaml" for "-o, --output" flag: must be json or text; see 'gatehouse user list --help'`},

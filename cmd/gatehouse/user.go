@@ -22,6 +22,7 @@ Passwords are read from a prompt, from standard input or from a file, never from
 the arguments, which every process of the machine can read.`,
 	},
 		newUserCreate(in),
+		newUserImport(in),
 		newUserList(in),
 		newUserShow(in),
 		newUserSetActive(in, false),

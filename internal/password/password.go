@@ -243,6 +243,16 @@ type stored interface {
 	work() uint64
 }
 
+// SchemeOf tells how a stored hash is made. One that no password could ever be
+// verified against has none: it is of another scheme, damaged, or out of bounds.
+func SchemeOf(hash string) (Scheme, bool) {
+	row, ok := parse(hash)
+	if !ok {
+		return "", false
+	}
+	return row.scheme(), true
+}
+
 // parse reads a stored hash. What it does not accept is never computed, and
 // what it accepts is bounded in time and memory.
 func parse(text string) (stored, bool) {

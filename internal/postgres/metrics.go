@@ -28,6 +28,8 @@ const (
 	queryReplaceHash     query = "replace_password_hash"
 	queryJoin            query = "join"
 	queryCreateUser      query = "create_user"
+	queryMatchUsers      query = "match_users"
+	queryImportUsers     query = "import_users"
 	queryListUsers       query = "list_users"
 	queryFindUser        query = "find_user"
 	querySetActive       query = "set_active"
@@ -71,7 +73,7 @@ func queries() []query {
 	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
-		queryCreateUser, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
+		queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
 		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}
