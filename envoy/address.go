@@ -1,75 +1,20 @@
 package envoy
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
-// upstreamURL is an upstream as the renderer needs it.
-type upstreamURL struct {
-	host     string // a name or an IP address, no brackets
-	port     uint32
-	tls      bool
-	basePath string // "" or /a/b, without a slash at the end
-	// authority is the Host header that the upstream expects.
-	authority string
-}
-
-// address is where Envoy connects to; a name is left for it to resolve.
-func (u upstreamURL) address() *corev3.Address { return tcpAddress(u.host, u.port) }
-
-func (u upstreamURL) isIP() bool {
-	_, err := netip.ParseAddr(u.host)
-	return err == nil
-}
-
-func parseUpstreamURL(text string) (upstreamURL, error) {
-	if text == "" {
-		return upstreamURL{}, errors.New("missing")
-	}
-	u, err := url.Parse(text)
-	// The text of a URL may hold a password, and url.Error repeats it.
-	if err != nil {
-		return upstreamURL{}, errors.New("not a URL")
-	}
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return upstreamURL{}, errors.New("want http:// or https://")
-	case u.User != nil:
-		return upstreamURL{}, errors.New("must hold no user or password")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return upstreamURL{}, errors.New("must hold no query or fragment")
-	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "% *"):
-		return upstreamURL{}, errors.New("the host is missing or no host name")
-	}
-	out := upstreamURL{host: u.Hostname(), tls: u.Scheme == "https", authority: u.Host, port: 80}
-	if out.tls {
-		out.port = 443
-	}
-	if p := u.Port(); p != "" {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return upstreamURL{}, errors.New("the port is not 1 to 65535")
-		}
-		out.port = uint32(n)
-	}
-	base := strings.TrimSuffix(u.EscapedPath(), "/")
-	if base != "" {
-		if err := (Match{Prefix: base}).validate(); err != nil {
-			return upstreamURL{}, fmt.Errorf("base path: %w", err)
-		}
-	}
-	out.basePath = base
-	return out, nil
-}
+// addressOf is where Envoy connects to; a name is left for it to resolve.
+func addressOf(u routes.URL) *corev3.Address { return tcpAddress(u.Host, u.Port) }
 
 // parseListen reads an address for Envoy to listen on. Envoy resolves no names
 // there, so none are taken but localhost.

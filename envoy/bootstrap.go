@@ -13,6 +13,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // bufferLimit is the soft bound on what Envoy holds of one body in one
@@ -26,7 +28,7 @@ const maxDownstreamConnections = 10_000
 
 // Bootstrap joins the table and the settings into Envoy's configuration. Every
 // message in it, those inside an Any included, has passed its own validation.
-func Bootstrap(t Table, s Settings) (*bootstrapv3.Bootstrap, error) {
+func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("route table: %w", err)
 	}

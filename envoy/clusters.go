@@ -14,6 +14,8 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // upstreamIdle is shorter than the keep-alive of the servers that we know to
@@ -21,7 +23,7 @@ import (
 // sent into a connection that the other side is closing is a 502.
 const upstreamIdle = 4 * time.Second
 
-func clusters(t Table, s Settings) ([]*clusterv3.Cluster, error) {
+func clusters(t routes.Table, s Settings) ([]*clusterv3.Cluster, error) {
 	authz, err := authzCluster(s)
 	if err != nil {
 		return nil, err
@@ -29,17 +31,17 @@ func clusters(t Table, s Settings) ([]*clusterv3.Cluster, error) {
 	out := []*clusterv3.Cluster{authz}
 	for _, name := range slices.Sorted(maps.Keys(t.Upstreams)) {
 		if target, ok := s.upstreamURL(name, t.Upstreams[name]); ok {
-			if !target.tls && t.Upstreams[name].TLS != (TLS{}) {
+			if !target.TLS && t.Upstreams[name].TLS != (routes.TLS{}) {
 				return nil, fmt.Errorf("upstream %q: tls is for an https url", name)
 			}
 			out = append(out, upstreamCluster(name, t.Upstreams[name], target, s))
 		}
 	}
 	return append(out, &clusterv3.Cluster{
-		Name:                 clusterNowhere,
+		Name:                 routes.ReservedNowhere,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       span(time.Second),
-		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: clusterNowhere},
+		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: routes.ReservedNowhere},
 	}), nil
 }
 
@@ -51,7 +53,7 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := discovered(clusterAuthz, address)
+	c := discovered(routes.ReservedAuthz, address)
 	c.ConnectTimeout = span(time.Second)
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
 	c.IgnoreHealthOnHostRemoval = true
@@ -65,7 +67,7 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 		UnhealthyEdgeInterval: span(500 * time.Millisecond),
 		UnhealthyThreshold:    u32(2),
 		HealthyThreshold:      u32(1),
-		HealthChecker:         &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{Authority: clusterAuthz}},
+		HealthChecker:         &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{Authority: routes.ReservedAuthz}},
 	}}
 	c.TypedExtensionProtocolOptions = protocol(&httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
@@ -87,8 +89,8 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 	return c, nil
 }
 
-func upstreamCluster(name string, u Upstream, target upstreamURL, s Settings) *clusterv3.Cluster {
-	c := discovered(name, target.address())
+func upstreamCluster(name string, u routes.Upstream, target routes.URL, s Settings) *clusterv3.Cluster {
+	c := discovered(name, addressOf(target))
 	c.ConnectTimeout = span(s.ConnectTimeout)
 	if u.ConnectTimeout > 0 {
 		c.ConnectTimeout = span(u.ConnectTimeout)
@@ -120,7 +122,7 @@ func upstreamCluster(name string, u Upstream, target upstreamURL, s Settings) *c
 		options.HttpFilters = upstreamFilters(filter("gatehouse.forwarded-headers", onlyForwarded(u.Headers.Forward)))
 	}
 	c.TypedExtensionProtocolOptions = protocol(options)
-	if target.tls {
+	if target.TLS {
 		c.TransportSocket = &corev3.TransportSocket{
 			Name:       "envoy.transport_sockets.tls",
 			ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(verifiedTLS(target, u, s.CAFile))},
@@ -130,9 +132,9 @@ func upstreamCluster(name string, u Upstream, target upstreamURL, s Settings) *c
 }
 
 // bounds of what is open to an upstream.
-func bounds(name string, u Upstream, s Settings) *clusterv3.CircuitBreakers {
+func bounds(name string, u routes.Upstream, s Settings) *clusterv3.CircuitBreakers {
 	n := s.MaxConnections
-	if name == upstreamLogin {
+	if name == routes.UpstreamLogin {
 		// Our own service, with limits of its own: a small figure for the
 		// services behind the gate must not lock people out.
 		n = 1024
@@ -145,7 +147,7 @@ func bounds(name string, u Upstream, s Settings) *clusterv3.CircuitBreakers {
 		waiting = u.Connections.Waiting
 	}
 	switch {
-	case name == upstreamLogin:
+	case name == routes.UpstreamLogin:
 		return breakers(n, waiting, n)
 	case u.HTTP2:
 		// One connection carries many requests, which are what a service has to
@@ -205,22 +207,22 @@ func protocol(o *httpv3.HttpProtocolOptions) map[string]*anypb.Any {
 // verifiedTLS checks the upstream's certificate against the CA bundle and its
 // names against the host of the URL. An unverified https is a plain http that
 // looks safe.
-func verifiedTLS(target upstreamURL, u Upstream, caFile string) *tlsv3.UpstreamTlsContext {
+func verifiedTLS(target routes.URL, u routes.Upstream, caFile string) *tlsv3.UpstreamTlsContext {
 	if u.TLS.CA != "" {
 		caFile = u.TLS.CA
 	}
 	if u.TLS.ServerName != "" {
-		target.host = u.TLS.ServerName
+		target.Host = u.TLS.ServerName
 	}
 	check := &tlsv3.CertificateValidationContext{
 		TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: caFile}},
 	}
 	san := &tlsv3.SubjectAltNameMatcher{
 		SanType: tlsv3.SubjectAltNameMatcher_DNS,
-		Matcher: exactly(target.host),
+		Matcher: exactly(target.Host),
 	}
-	c := &tlsv3.UpstreamTlsContext{Sni: target.host}
-	if target.isIP() {
+	c := &tlsv3.UpstreamTlsContext{Sni: target.Host}
+	if target.IsIP() {
 		san.SanType = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
 		c.Sni = "" // RFC 6066 section 3: names only
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 func corsGate(t *testing.T) *gate {
@@ -17,7 +18,7 @@ func corsGate(t *testing.T) *gate {
 		s.VercelFrontendURL = "https://atenex-web.vercel.app/"
 		s.NgrokURL = "https://abc.ngrok-free.app"
 		s.CORSOrigins = append(s.CORSOrigins, "https://Partner.example:443", "http://plain.example:8080")
-		s.LoginRate = envoy.Rate{Requests: 1, Per: 60e9, Burst: 1}
+		s.LoginRate = routes.Rate{Requests: 1, Per: 60e9, Burst: 1}
 	}})
 }
 

@@ -4,14 +4,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // What is new lives where no client of the replaced gateways sends anything:
 // below /api/v1/auth is another service, which takes tokens untouched.
 func TestD12TheLoginServiceIsReachedWhereItsEndpointsLive(t *testing.T) {
-	for _, name := range envoy.ShippedTables() {
-		table, err := envoy.LoadTable(name)
+	for _, name := range routes.Shipped() {
+		table, err := routes.Load(name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // Change is one difference between two configurations, in an operator's words.
@@ -111,13 +113,13 @@ func (d *differ) route(name string, was, r routeView) {
 // consequence is what another mode means for a request.
 func consequence(was, is string) string {
 	switch {
-	case is == None.String():
+	case is == routes.None.String():
 		return "anybody gets there, without a token"
-	case was == None.String():
+	case was == routes.None.String():
 		return "a token is needed now"
-	case is == Initial.String():
+	case is == routes.Initial.String():
 		return "no company is needed any more"
-	case is == Strict.String():
+	case is == routes.Strict.String():
 		return "a company is needed now"
 	}
 	return "authz takes what it does not know for strict"

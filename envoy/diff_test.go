@@ -11,6 +11,7 @@ import (
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 func TestADifferenceIsSaidInWords(t *testing.T) {
@@ -26,7 +27,7 @@ routes:
 `
 	render := func(t *testing.T, text string) *bootstrapv3.Bootstrap {
 		t.Helper()
-		table, err := envoy.ParseTable([]byte(text))
+		table, err := routes.Parse([]byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +103,7 @@ routes:
 func TestADifferenceOfTheGateItselfIsLoudWhereItGuards(t *testing.T) {
 	t.Parallel()
 	render := func() *bootstrapv3.Bootstrap {
-		table, err := envoy.LoadTable("prefix")
+		table, err := routes.Load("prefix")
 		if err != nil {
 			t.Fatal(err)
 		}

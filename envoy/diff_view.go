@@ -12,6 +12,8 @@ import (
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // view is a configuration as an operator thinks of it: routes, upstreams, and
@@ -49,7 +51,7 @@ func (r routeView) String() string {
 func viewOf(b *bootstrapv3.Bootstrap) (view, error) {
 	v := view{routes: map[string]routeView{}, clusters: map[string]clusterView{}}
 	for _, c := range b.GetStaticResources().GetClusters() {
-		if c.GetName() == clusterNowhere {
+		if c.GetName() == routes.ReservedNowhere {
 			continue
 		}
 		cluster, err := viewCluster(c)
@@ -167,16 +169,16 @@ func viewRoute(r *routev3.Route, host *routev3.VirtualHost, asked bool) (routeVi
 // demands are the mode and the roles of a route, as authz is told them.
 func demands(r *routev3.Route, host *routev3.VirtualHost, asked bool) (mode string, roles []string) {
 	if !asked {
-		return None.String(), nil
+		return routes.None.String(), nil
 	}
-	mode = Strict.String()
+	mode = routes.Strict.String()
 	for _, packed := range []*anypb.Any{host.GetTypedPerFilterConfig()[filterAuthz], r.GetTypedPerFilterConfig()[filterAuthz]} {
 		per := new(authzv3.ExtAuthzPerRoute)
 		if packed == nil || packed.UnmarshalTo(per) != nil {
 			continue
 		}
 		if per.GetDisabled() {
-			mode, roles = None.String(), nil
+			mode, roles = routes.None.String(), nil
 			continue
 		}
 		extensions := per.GetCheckSettings().GetContextExtensions()
@@ -198,7 +200,7 @@ func answerStatus(r *routev3.Route) uint32 {
 	}
 	fault := new(faultv3.HTTPFault)
 	packed := r.GetTypedPerFilterConfig()[filterFault]
-	if packed == nil || packed.UnmarshalTo(fault) != nil || r.GetRoute().GetCluster() != clusterNowhere {
+	if packed == nil || packed.UnmarshalTo(fault) != nil || r.GetRoute().GetCluster() != routes.ReservedNowhere {
 		return 0
 	}
 	return fault.GetAbort().GetHttpStatus()
@@ -213,7 +215,7 @@ func pathOf(m *routev3.RouteMatch) string {
 	case *routev3.RouteMatch_PathSeparatedPrefix:
 		return p.PathSeparatedPrefix + "/*"
 	case *routev3.RouteMatch_SafeRegex:
-		return strings.ReplaceAll(p.SafeRegex.GetRegex(), uuidPattern, uuidSegment)
+		return strings.ReplaceAll(p.SafeRegex.GetRegex(), routes.UUIDPattern, routes.UUIDSegment)
 	}
 	return "another kind of match"
 }

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // fieldsGate has a route for each thing that a table may say of a route or an
@@ -218,12 +218,12 @@ func TestRetriesAreOfWhatTheServiceHasNotSeen(t *testing.T) {
 	gone := "http://" + l.Addr().String()
 	l.Close()
 
-	g := newGate(t, options{table: func(table *envoy.Table) {
-		table.Upstreams["rude"] = envoy.Upstream{URL: rude.URL, Retries: 2}
-		table.Upstreams["gone"] = envoy.Upstream{URL: gone, Retries: 2}
+	g := newGate(t, options{table: func(table *routes.Table) {
+		table.Upstreams["rude"] = routes.Upstream{URL: rude.URL, Retries: 2}
+		table.Upstreams["gone"] = routes.Upstream{URL: gone, Retries: 2}
 		for _, name := range []string{"rude", "gone"} {
-			table.Routes = append(table.Routes, envoy.Route{
-				Name: name, Match: envoy.Match{Prefix: "/" + name}, Methods: []string{"GET", "POST", "PUT"}, Mode: envoy.None, Upstream: name,
+			table.Routes = append(table.Routes, routes.Route{
+				Name: name, Match: routes.Match{Prefix: "/" + name}, Methods: []string{"GET", "POST", "PUT"}, Mode: routes.None, Upstream: name,
 			})
 		}
 	}})

@@ -20,6 +20,8 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // Names of the filters that routes configure; Envoy finds a route's
@@ -53,7 +55,7 @@ const authzTimeout = 2 * time.Second
 // rate limit before work is spent on the guess, fixed answers before a check
 // that they do not need, and the mark of authz right before the upstream. What
 // holds bodies comes after the check, so that no stranger fills the memory.
-func httpFilters(t Table) []*managerv3.HttpFilter {
+func httpFilters(t routes.Table) []*managerv3.HttpFilter {
 	chain := []*managerv3.HttpFilter{
 		filter("gatehouse.answers", answerMutations()),
 		filter(filterCORS, &corsv3.Cors{}),
@@ -62,7 +64,7 @@ func httpFilters(t Table) []*managerv3.HttpFilter {
 		filter(filterAuthz, authorization()),
 		filter(filterRBAC, markDemanded()),
 	}
-	if slices.ContainsFunc(t.Routes, func(r Route) bool { return r.MaxBody > 0 }) {
+	if slices.ContainsFunc(t.Routes, func(r routes.Route) bool { return r.MaxBody > 0 }) {
 		// Off but on the routes that turn it on; the limit here is never used.
 		buffer, limit := filter(filterBuffer, &bufferv3.Buffer{MaxRequestBytes: u32(1)}), filter(filterBodyLimit, &faultv3.HTTPFault{})
 		buffer.Disabled, limit.Disabled = true, true
@@ -149,8 +151,8 @@ func authorization() *authzv3.ExtAuthz {
 		MaxDeniedResponseBodyBytes:     4096,
 		Services: &authzv3.ExtAuthz_GrpcService{GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: clusterAuthz,
-				Authority:   clusterAuthz,
+				ClusterName: routes.ReservedAuthz,
+				Authority:   routes.ReservedAuthz,
 			}},
 			Timeout: span(authzTimeout),
 			RetryPolicy: &corev3.RetryPolicy{

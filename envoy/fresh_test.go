@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 //go:generate go test . -run ^TestEnvoyYAMLIsTheRenderingWithDefaults$ -update
@@ -22,7 +23,7 @@ const defaultsHeader = `#
 `
 
 func TestEnvoyYAMLIsTheRenderingWithDefaults(t *testing.T) {
-	table, err := envoy.LoadTable("prefix")
+	table, err := routes.Load("prefix")
 	if err != nil {
 		t.Fatal(err)
 	}

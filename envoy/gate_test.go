@@ -22,6 +22,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 	"github.com/atenex/gatehouse/internal/devstack"
 )
 
@@ -57,7 +58,7 @@ type gate struct {
 // options of a gate; the zero value is the table "prefix" with everything as in
 // production but the ports.
 type options struct {
-	table     func(*envoy.Table)
+	table     func(*routes.Table)
 	tableName string
 	settings  func(*envoy.Settings)
 	bootstrap func(*bootstrapv3.Bootstrap)
@@ -114,7 +115,7 @@ func openGate(t *testing.T, o options, dir string, cleanup func(func())) *gate {
 	if o.tableName == "" {
 		o.tableName = "prefix"
 	}
-	table, err := envoy.LoadTable(o.tableName)
+	table, err := routes.Load(o.tableName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func openGate(t *testing.T, o options, dir string, cleanup func(func())) *gate {
 	if !o.noAuth {
 		s.AuthURL = g.ups["auth"].url()
 	}
-	s.LoginRate = envoy.Rate{}
+	s.LoginRate = routes.Rate{}
 	if o.table != nil {
 		o.table(&table)
 	}

@@ -8,21 +8,9 @@ import (
 
 	rulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
-)
 
-// keptHeaders reach every upstream whatever its table says: those that the gate
-// sets, those without which HTTP does not work, and those of gRPC.
-//
-//nolint:gochecknoglobals // a constant table
-var keptHeaders = []string{
-	"x-user-id", "x-company-id", "x-user-email",
-	"x-request-id", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
-	"traceparent", "tracestate",
-	"host", "connection", "upgrade", "te", "expect",
-	"content-length", "content-type", "content-encoding", "transfer-encoding",
-	"sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version",
-	"grpc-accept-encoding", "grpc-encoding", "grpc-timeout",
-}
+	"github.com/atenex/gatehouse/envoy/routes"
+)
 
 // onlyForwarded takes every header away but the kept ones and these. Envoy can
 // remove what matches an expression, and RE2 has no "not", so the expressions
@@ -30,7 +18,7 @@ var keptHeaders = []string{
 // the size of one.
 func onlyForwarded(names []string) *mutationv3.HeaderMutation {
 	// The route has taken Authorization away, where it is not wanted.
-	pass := slices.Concat(keptHeaders, names, []string{"authorization"})
+	pass := slices.Concat(routes.KeptHeaders(), names, []string{"authorization"})
 	byFirst := map[byte][]string{}
 	for _, name := range pass {
 		byFirst[name[0]] = append(byFirst[name[0]], name[1:])

@@ -8,12 +8,14 @@ import (
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	requestidv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/request_id/uuid/v3"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // connectionManager is the public side: what a request must look like before
 // anything else is asked.
-func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, error) {
-	routes, err := routeConfiguration(t, s)
+func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionManager, error) {
+	configuration, err := routeConfiguration(t, s)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,7 @@ func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, e
 		AccessLog:        accessLog(),
 		LocalReplyConfig: localReplies(),
 		HttpFilters:      httpFilters(t),
-		RouteSpecifier:   &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: routes},
+		RouteSpecifier:   &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: configuration},
 	}, nil
 }
 
@@ -92,30 +94,6 @@ func connectionManager(t Table, s Settings) (*managerv3.HttpConnectionManager, e
 // spelling that some upstream folds into them: any one character or none where
 // the hyphens are, and one more at the end. Underscores never get this far.
 const identityHeaders = "x.?user.?id.?|x.?company.?id.?|x.?user.?email.?"
-
-// untrustedHeaders say things about a request that only the gate may say, or
-// make an upstream see another method or path than the one that was authorised.
-//
-//nolint:gochecknoglobals // a constant table
-var untrustedHeaders = []string{
-	"forwarded",
-	"keep-alive",
-	"proxy",
-	"proxy-authorization",
-	"proxy-connection",
-	"trailer",
-	"x-forwarded-host",
-	"x-forwarded-port",
-	"x-forwarded-prefix",
-	"x-forwarded-uri",
-	"x-http-method",
-	"x-http-method-override",
-	"x-method-override",
-	"x-original-method",
-	"x-original-url",
-	"x-real-ip",
-	"x-rewrite-url",
-}
 
 // earlyMutations run before routing, tracing and every filter, on all routes.
 // The same removal on a route would run after authorisation and take the
@@ -127,7 +105,7 @@ func earlyMutations() []*rulesv3.HeaderMutation {
 		{Action: &rulesv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &rulesv3.HeaderMutation_RemoveOnMatch{
 			KeyMatcher: startingWith("x-envoy-")}}},
 	}
-	for _, name := range untrustedHeaders {
+	for _, name := range routes.UntrustedHeaders() {
 		mutations = append(mutations, &rulesv3.HeaderMutation{Action: &rulesv3.HeaderMutation_Remove{Remove: name}})
 	}
 	// The client's request id goes to logs and answers everywhere: bounded.

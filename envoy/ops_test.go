@@ -26,6 +26,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // TestWithAuthorisationGoneNothingPasses takes filters out of the rendering, as
@@ -120,7 +121,7 @@ func TestAuthzKilledAndBack(t *testing.T) {
 func TestGuessesAreLimitedPerClientOnLoginAlone(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, options{settings: func(s *envoy.Settings) {
-		s.LoginRate = envoy.Rate{Requests: 1, Per: time.Minute, Burst: 3}
+		s.LoginRate = routes.Rate{Requests: 1, Per: time.Minute, Burst: 3}
 	}})
 	var got []int
 	for range 5 {

@@ -12,6 +12,7 @@ import (
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 func TestSettingsAreRefusedWithTheirReason(t *testing.T) {
@@ -41,7 +42,7 @@ func TestSettingsAreRefusedWithTheirReason(t *testing.T) {
 		{"an origin with a path", func(s *envoy.Settings) { s.CORSOrigins = []string{"https://a.example/x"} }, "scheme, host and port alone"},
 		{"an origin with a wildcard", func(s *envoy.Settings) { s.CORSOrigins = []string{"https://*.example"} }, "CORS"},
 		{"ngrok without TLS", func(s *envoy.Settings) { s.NgrokURL = "http://abc.ngrok-free.app" }, "want https"},
-		{"a rate without a period", func(s *envoy.Settings) { s.LoginRate = envoy.Rate{Requests: 1, Burst: 1} }, "login rate"},
+		{"a rate without a period", func(s *envoy.Settings) { s.LoginRate = routes.Rate{Requests: 1, Burst: 1} }, "login rate"},
 		{"no connections", func(s *envoy.Settings) { s.MaxConnections = 0 }, "max connections"},
 		{"no time-out", func(s *envoy.Settings) { s.UpstreamTimeout = 0 }, "upstream time-out"},
 		{"a negative time-out", func(s *envoy.Settings) { s.StreamIdleTimeout = -time.Second }, "stream idle time-out"},
@@ -55,7 +56,7 @@ func TestSettingsAreRefusedWithTheirReason(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "test-secret") {
 				t.Errorf("%v, want %q in it", err, c.want)
 			}
-			table, _ := envoy.LoadTable("prefix")
+			table, _ := routes.Load("prefix")
 			if _, err := envoy.Bootstrap(table, s); err == nil {
 				t.Error("rendered all the same")
 			}
@@ -69,7 +70,7 @@ func TestSettingsAreRefusedWithTheirReason(t *testing.T) {
 func TestTheSameInputGivesTheSameBytesAndReadsBack(t *testing.T) {
 	t.Parallel()
 	render := func() []byte {
-		table, err := envoy.LoadTable("explicit")
+		table, err := routes.Load("explicit")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,14 +104,14 @@ func TestTheSameInputGivesTheSameBytesAndReadsBack(t *testing.T) {
 // does, route by route.
 func TestOnlyRoutesOfModeNoneSwitchAnythingOff(t *testing.T) {
 	t.Parallel()
-	for _, name := range envoy.ShippedTables() {
-		table, err := envoy.LoadTable(name)
+	for _, name := range routes.Shipped() {
+		table, err := routes.Load(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var open []string
 		for _, r := range table.Routes {
-			if r.Answer == nil && r.Mode == envoy.None {
+			if r.Answer == nil && r.Mode == routes.None {
 				open = append(open, r.Name)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 const (
@@ -40,9 +41,9 @@ func TestUpstreamFaultsBecomeTheAnswersOfTheContract(t *testing.T) {
 			s.ConnectTimeout = 300 * time.Millisecond
 			s.AuthURL = "http://no-such-host.invalid"
 		},
-		table: func(tb *envoy.Table) {
-			tb.Upstreams["silent"] = envoy.Upstream{URL: "http://" + silent}
-			tb.Routes = append(tb.Routes, envoy.Route{Name: "silent", Match: envoy.Match{Prefix: "/silent"}, Methods: []string{"GET"}, Upstream: "silent"})
+		table: func(tb *routes.Table) {
+			tb.Upstreams["silent"] = routes.Upstream{URL: "http://" + silent}
+			tb.Routes = append(tb.Routes, routes.Route{Name: "silent", Match: routes.Match{Prefix: "/silent"}, Methods: []string{"GET"}, Upstream: "silent"})
 		},
 	})
 	for _, c := range []struct {

@@ -15,13 +15,15 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // guard is what a route tells the filters about itself. A route of mode none is
 // the only one that switches anything off.
-func guard(r Route, s Settings) map[string]*anypb.Any {
+func guard(r routes.Route, s Settings) map[string]*anypb.Any {
 	out := map[string]*anypb.Any{}
-	if r.Mode == None {
+	if r.Mode == routes.None {
 		out[filterAuthz] = pack(&authzv3.ExtAuthzPerRoute{Override: &authzv3.ExtAuthzPerRoute_Disabled{Disabled: true}})
 		out[filterRBAC] = pack(&rbacv3.RBACPerRoute{})
 	} else {
@@ -35,7 +37,7 @@ func guard(r Route, s Settings) map[string]*anypb.Any {
 	if r.RateLimit {
 		rate = s.LoginRate
 	}
-	if !rate.off() {
+	if !rate.Off() {
 		out[filterRateLimit] = pack(perClient(r.Name, rate))
 	}
 	return out
@@ -48,7 +50,7 @@ func checked(extensions map[string]string) *authzv3.ExtAuthzPerRoute {
 	}}
 }
 
-func abort(a Answer) *faultv3.HTTPFault {
+func abort(a routes.Answer) *faultv3.HTTPFault {
 	return &faultv3.HTTPFault{
 		Abort: &faultv3.FaultAbort{
 			ErrorType:  &faultv3.FaultAbort_HttpStatus{HttpStatus: a.Status},
@@ -65,7 +67,7 @@ const maxClients = 10_000
 
 // perClient is one bucket for each client address; an IPv6 client is its /64,
 // all of which one machine may use at will.
-func perClient(route string, rate Rate) *ratelimitv3.LocalRateLimit {
+func perClient(route string, rate routes.Rate) *ratelimitv3.LocalRateLimit {
 	bucket := func(capacity, fill uint32) *typev3.TokenBucket {
 		return &typev3.TokenBucket{MaxTokens: capacity, TokensPerFill: u32(fill), FillInterval: span(rate.Per)}
 	}
@@ -94,7 +96,7 @@ func perClient(route string, rate Rate) *ratelimitv3.LocalRateLimit {
 }
 
 // retryAfter is the time in whole seconds until one more request may pass.
-func retryAfter(r Rate) string {
+func retryAfter(r routes.Rate) string {
 	one := r.Per / time.Duration(r.Requests)
 	seconds := (one + time.Second - 1) / time.Second
 	return strconv.Itoa(int(max(seconds, 1)))

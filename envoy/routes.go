@@ -13,39 +13,41 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // routeConfiguration turns the table into Envoy's routes. Envoy takes the first
 // route that matches, so the order here is the law: foreign preflights, then
 // every path from the most to the least specific with its 405, then the 404.
-func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error) {
+func routeConfiguration(t routes.Table, s Settings) (*routev3.RouteConfiguration, error) {
 	cors, err := corsPolicy(s)
 	if err != nil {
 		return nil, err
 	}
-	routes := []*routev3.Route{
+	rendered := []*routev3.Route{
 		foreignPreflight(),
 		// CONNECT has no path and would meet no route at all. It is refused as an
 		// upgrade before this answer is made; localReplies turns that into the same.
-		fixed("connect", &routev3.RouteMatch{
+		fixed(routes.AnswerConnect, &routev3.RouteMatch{
 			PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}},
-		}, Answer{Status: 404, Detail: "Not Found"}),
+		}, routes.Answer{Status: 404, Detail: "Not Found"}),
 		// Envoy before 1.38.4 leaves "/..;/" alone, and servlet engines behind it
 		// climb there. What is left of a dot segment is no path.
-		fixed("dot-segment", &routev3.RouteMatch{
+		fixed(routes.AnswerDotSegment, &routev3.RouteMatch{
 			PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: regex(`.*/[.][.]?(;|%3[bB]).*`)},
-		}, Answer{Status: 400, Detail: "Bad Request"}),
+		}, routes.Answer{Status: 400, Detail: "Bad Request"}),
 	}
 	for _, family := range families(t.Routes) {
-		rendered, err := family.render(t, s)
+		more, err := family.render(t, s)
 		if err != nil {
 			return nil, err
 		}
-		routes = append(routes, rendered...)
+		rendered = append(rendered, more...)
 	}
-	routes = append(routes, fixed("not-found", &routev3.RouteMatch{
+	rendered = append(rendered, fixed(routes.AnswerNotFound, &routev3.RouteMatch{
 		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
-	}, Answer{Status: 404, Detail: "Not Found"}))
+	}, routes.Answer{Status: 404, Detail: "Not Found"}))
 
 	return &routev3.RouteConfiguration{
 		Name: "edge",
@@ -59,11 +61,11 @@ func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name:    "gate",
 			Domains: []string{"*"},
-			Routes:  routes,
+			Routes:  rendered,
 			TypedPerFilterConfig: map[string]*anypb.Any{
 				filterCORS: cors,
 				// What a route does not say is strict.
-				filterAuthz: pack(checked(map[string]string{"auth_mode": Strict.String()})),
+				filterAuthz: pack(checked(map[string]string{"auth_mode": routes.Strict.String()})),
 			},
 		}},
 	}, nil
@@ -71,30 +73,30 @@ func routeConfiguration(t Table, s Settings) (*routev3.RouteConfiguration, error
 
 // family is the routes of one match, which share a 405.
 type family struct {
-	match  Match
-	routes []Route
+	match  routes.Match
+	routes []routes.Route
 }
 
-func families(routes []Route) []family {
-	sorted := slices.Clone(routes)
-	slices.SortStableFunc(sorted, func(a, b Route) int { return compareMatches(a.Match, b.Match) })
+func families(all []routes.Route) []family {
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b routes.Route) int { return routes.Compare(a.Match, b.Match) })
 	var out []family
 	for _, r := range sorted {
 		if n := len(out); n > 0 && out[n-1].match == r.Match {
 			out[n-1].routes = append(out[n-1].routes, r)
 			continue
 		}
-		out = append(out, family{match: r.Match, routes: []Route{r}})
+		out = append(out, family{match: r.Match, routes: []routes.Route{r}})
 	}
 	return out
 }
 
-func (f family) render(t Table, s Settings) ([]*routev3.Route, error) {
+func (f family) render(t routes.Table, s Settings) ([]*routev3.Route, error) {
 	var out []*routev3.Route
 	var allowed []string
 	for _, r := range f.routes {
 		if r.Answer != nil {
-			return []*routev3.Route{fixed(r.Name, f.match.envoy(), *r.Answer)}, nil
+			return []*routev3.Route{fixed(r.Name, matchOf(f.match), *r.Answer)}, nil
 		}
 		allowed = append(allowed, r.Methods...)
 		rendered, err := forwarding(t, s, r)
@@ -103,20 +105,21 @@ func (f family) render(t Table, s Settings) ([]*routev3.Route, error) {
 		}
 		out = append(out, rendered...)
 	}
+	order := routes.Methods()
 	slices.SortFunc(allowed, func(a, b string) int {
-		return slices.Index(tableMethods, a) - slices.Index(tableMethods, b)
+		return slices.Index(order, a) - slices.Index(order, b)
 	})
-	refusal := fixed(f.routes[0].Name+"-other-methods", f.match.envoy(), Answer{Status: 405, Detail: "Method Not Allowed"})
+	refusal := fixed(f.routes[0].Name+"-other-methods", matchOf(f.match), routes.Answer{Status: 405, Detail: "Method Not Allowed"})
 	refusal.ResponseHeadersToAdd = []*corev3.HeaderValueOption{setHeader("allow", strings.Join(allowed, ", "))}
 	return append(out, refusal), nil
 }
 
 // forwarding renders a route of the table that leads to an upstream.
-func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
+func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, error) {
 	upstream := t.Upstreams[r.Upstream]
 	target, ok := s.upstreamURL(r.Upstream, upstream)
 	match := func() *routev3.RouteMatch {
-		m := r.Match.envoy()
+		m := matchOf(r.Match)
 		m.Headers = []*routev3.HeaderMatcher{header(":method", oneOf(r.Methods))}
 		return m
 	}
@@ -131,13 +134,13 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 		action := &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Upstream},
 			// The client's own Host travels as X-Forwarded-Host.
-			HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: target.authority},
+			HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: target.Authority},
 			Timeout:              span(0),
 		}
-		if target.basePath != "" {
+		if target.BasePath != "" {
 			action.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
 				Pattern:      regex("^/"),
-				Substitution: strings.ReplaceAll(target.basePath, `\`, `\\`) + "/",
+				Substitution: strings.ReplaceAll(target.BasePath, `\`, `\\`) + "/",
 			}
 		}
 		route := &routev3.Route{
@@ -154,7 +157,7 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 		return route, action
 	}
 
-	eff := t.timeouts(r, s)
+	eff := timeoutsOf(t, r, s)
 	exchange := func(m *routev3.RouteMatch) *routev3.Route {
 		route, action := build(r.Name, m)
 		if eff.Total > 0 {
@@ -166,9 +169,9 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 		action.RetryPolicy = retries(upstream, eff)
 		return route
 	}
-	routes := bounded(r, match, exchange)
+	exchanges := bounded(r, match, exchange)
 	if !r.WebSocket {
-		return routes, nil
+		return exchanges, nil
 	}
 
 	// Upgrades have a route of their own, so that GET alone is offered one
@@ -176,7 +179,7 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 	// WebSocket, which may be silent for longer than an answer may be late.
 	// Envoy has taken the Upgrade header off everything that is not an upgrade
 	// by the time it looks for a route.
-	m := r.Match.envoy()
+	m := matchOf(r.Match)
 	m.Headers = []*routev3.HeaderMatcher{
 		header(":method", exactly("GET")),
 		header("upgrade", &matcherv3.StringMatcher{
@@ -185,12 +188,12 @@ func forwarding(t Table, s Settings, r Route) ([]*routev3.Route, error) {
 	}
 	socket, action := build(r.Name+"-websocket", m)
 	action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "websocket", Enabled: yes()}}
-	return append([]*routev3.Route{socket}, routes...), nil
+	return append([]*routev3.Route{socket}, exchanges...), nil
 }
 
 // retries says what is tried again: requests of methods that may be, and only
 // where no byte of them has reached the service, so that nothing is done twice.
-func retries(u Upstream, eff Timeouts) *routev3.RetryPolicy {
+func retries(u routes.Upstream, eff routes.Timeouts) *routev3.RetryPolicy {
 	if u.Retries == 0 && eff.Idle == 0 {
 		return nil
 	}
@@ -221,12 +224,12 @@ const leastHeld = 4 * bufferLimit
 // streams, and only one of unknown length is held, up to the limit. The buffer
 // does not look at the last piece of a body; it writes down the length, though,
 // which is judged once more behind it.
-func bounded(r Route, match func() *routev3.RouteMatch, exchange func(*routev3.RouteMatch) *routev3.Route) []*routev3.Route {
+func bounded(r routes.Route, match func() *routev3.RouteMatch, exchange func(*routev3.RouteMatch) *routev3.Route) []*routev3.Route {
 	if r.MaxBody == 0 {
 		return []*routev3.Route{exchange(match())}
 	}
 	const length = "content-length"
-	tooLarge := Answer{Status: 413, Detail: detailTooLarge}
+	tooLarge := routes.Answer{Status: 413, Detail: detailTooLarge}
 	over := &routev3.HeaderMatcher{
 		Name: length,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_RangeMatch{RangeMatch: &typev3.Int64Range{
@@ -263,25 +266,25 @@ func foreignPreflight() *routev3.Route {
 			HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
 		}
 	}
-	return fixed("preflight", &routev3.RouteMatch{
+	return fixed(routes.AnswerPreflight, &routev3.RouteMatch{
 		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
 		Headers: []*routev3.HeaderMatcher{
 			header(":method", exactly("OPTIONS")),
 			present("origin"),
 			present("access-control-request-method"),
 		},
-	}, Answer{Status: 403, Detail: "Origin is not allowed."})
+	}, routes.Answer{Status: 403, Detail: "Origin is not allowed."})
 }
 
 // fixed is an answer of Envoy itself. It is made by the fault filter, because
 // the CORS filter passes over direct responses. Should that filter ever be gone,
 // authorisation is still on and the cluster behind has no members.
-func fixed(name string, match *routev3.RouteMatch, a Answer) *routev3.Route {
+func fixed(name string, match *routev3.RouteMatch, a routes.Answer) *routev3.Route {
 	return &routev3.Route{
 		Name:  name,
 		Match: match,
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: clusterNowhere},
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: routes.ReservedNowhere},
 		}},
 		TypedPerFilterConfig: map[string]*anypb.Any{filterFault: pack(abort(a))},
 		Metadata:             answerOf(a),
@@ -290,19 +293,19 @@ func fixed(name string, match *routev3.RouteMatch, a Answer) *routev3.Route {
 
 // answerOf is the words of an answer, which localReplies looks up; the fault
 // filter has some of its own before Envoy 1.40.
-func answerOf(a Answer) *corev3.Metadata {
+func answerOf(a routes.Answer) *corev3.Metadata {
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 		answerNamespace: {Fields: map[string]*structpb.Value{answerBody: structpb.NewStringValue(detailBody(a.Detail))}},
 	}}
 }
 
-// envoy is the path part of a route match.
-func (m Match) envoy() *routev3.RouteMatch {
+// matchOf is the path part of a route match.
+func matchOf(m routes.Match) *routev3.RouteMatch {
 	switch {
 	case m.Path != "":
 		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: m.Path}}
 	case m.Template != "":
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: regex(m.regexp())}}
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: regex(m.Regexp())}}
 	default:
 		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Prefix}}
 	}
@@ -320,4 +323,20 @@ func oneOf(words []string) *matcherv3.StringMatcher {
 		return exactly(words[0])
 	}
 	return matching(strings.Join(words, "|"))
+}
+
+// timeoutsOf a route: its own, else its upstream's, else the settings'.
+func timeoutsOf(t routes.Table, r routes.Route, s Settings) routes.Timeouts {
+	up := t.Upstreams[r.Upstream].Timeouts
+	eff := routes.Timeouts{Idle: r.Timeouts.Idle, Total: r.Timeouts.Total}
+	if eff.Total == 0 {
+		eff.Total = up.Total
+	}
+	if eff.Idle == 0 {
+		eff.Idle = up.Idle
+	}
+	if eff.Idle == 0 && eff.Total == 0 {
+		eff.Idle = s.UpstreamTimeout
+	}
+	return eff
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 var everyMethod = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"}
@@ -207,15 +207,15 @@ func TestWithoutAnAuthServiceItsPathsAnswer501(t *testing.T) {
 func TestATableOfTheOperatorCanAddUpstreamsRolesAndModes(t *testing.T) {
 	t.Parallel()
 	extra := startUpstream(t, "billing", t.Cleanup)
-	g := newGate(t, options{table: func(tb *envoy.Table) {
-		tb.Upstreams["billing"] = envoy.Upstream{URL: extra.url() + "/base/path/"}
+	g := newGate(t, options{table: func(tb *routes.Table) {
+		tb.Upstreams["billing"] = routes.Upstream{URL: extra.url() + "/base/path/"}
 		tb.Routes = append(tb.Routes,
-			envoy.Route{Name: "billing", Match: envoy.Match{Prefix: "/api/v1/billing"}, Methods: []string{"GET"},
+			routes.Route{Name: "billing", Match: routes.Match{Prefix: "/api/v1/billing"}, Methods: []string{"GET"},
 				Roles: []string{"owner", "accountant"}, Upstream: "billing"},
-			envoy.Route{Name: "invoice", Match: envoy.Match{Template: "/api/v1/billing/{uuid}"}, Methods: []string{"GET"},
-				Mode: envoy.Initial, Upstream: "billing"},
-			envoy.Route{Name: "tariff", Match: envoy.Match{Path: "/api/v1/billing/tariff"}, Methods: []string{"GET"},
-				Mode: envoy.Initial, Upstream: "billing"},
+			routes.Route{Name: "invoice", Match: routes.Match{Template: "/api/v1/billing/{uuid}"}, Methods: []string{"GET"},
+				Mode: routes.Initial, Upstream: "billing"},
+			routes.Route{Name: "tariff", Match: routes.Match{Path: "/api/v1/billing/tariff"}, Methods: []string{"GET"},
+				Mode: routes.Initial, Upstream: "billing"},
 		)
 	}})
 	for _, c := range []struct {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // Settings is what one installation tells the renderer. Nothing in it is a
@@ -21,7 +23,7 @@ type Settings struct {
 	Authz string
 
 	// LoginURL, IngestURL, QueryURL and AuthURL are http or https, with an
-	// optional base path. AuthURL may be empty, see Upstream.Unset.
+	// optional base path. AuthURL may be empty, see routes.Upstream.Unset.
 	LoginURL  string
 	IngestURL string
 	QueryURL  string
@@ -34,13 +36,13 @@ type Settings struct {
 	NgrokURL          string
 
 	// LoginRate bounds the rate-limited routes per client address; zero: off.
-	LoginRate Rate
+	LoginRate routes.Rate
 
 	// ForwardAuthorization passes the client's token to every upstream.
 	ForwardAuthorization bool
 
 	// UpstreamTimeout bounds the wait for an upstream's first byte and between
-	// bytes (Timeouts.Idle of routes that set none).
+	// bytes (routes.Timeouts.Idle of routes that set none).
 	UpstreamTimeout time.Duration
 	// StreamIdleTimeout ends a WebSocket or stream in which nothing moves.
 	StreamIdleTimeout time.Duration
@@ -59,16 +61,6 @@ type Settings struct {
 	MemoryLimit uint64
 }
 
-// Rate is a token bucket: Requests every Per, and up to Burst at once.
-type Rate struct {
-	Requests uint32
-	Per      time.Duration
-	Burst    uint32
-}
-
-// minRatePeriod is the shortest fill interval that Envoy accepts.
-const minRatePeriod = 50 * time.Millisecond
-
 // DefaultSettings describes one machine with every part on loopback, which is
 // what envoy.yaml shows.
 func DefaultSettings() Settings {
@@ -84,7 +76,7 @@ func DefaultSettings() Settings {
 		IngestURL:         "http://127.0.0.1:8001",
 		QueryURL:          "http://127.0.0.1:8002",
 		CORSOrigins:       origins,
-		LoginRate:         Rate{Requests: 10, Per: time.Second, Burst: 30},
+		LoginRate:         routes.Rate{Requests: 10, Per: time.Second, Burst: 30},
 		UpstreamTimeout:   60 * time.Second,
 		StreamIdleTimeout: 300 * time.Second,
 		ConnectTimeout:    10 * time.Second,
@@ -121,12 +113,12 @@ func (s Settings) Validate() error {
 		if u.url == "" && u.optional {
 			continue
 		}
-		_, err := parseUpstreamURL(u.url)
+		_, err := routes.ParseURL(u.url)
 		check(u.what, err)
 	}
 	_, err = s.origins()
 	check("CORS", err)
-	check("login rate", s.LoginRate.validate())
+	check("login rate", s.LoginRate.Validate())
 	for _, d := range []struct {
 		what string
 		d    time.Duration
@@ -151,34 +143,22 @@ func (s Settings) Validate() error {
 	return errors.Join(faults...)
 }
 
-func (r Rate) off() bool { return r == Rate{} }
-
-func (r Rate) validate() error {
-	if r.off() {
-		return nil
-	}
-	if r.Requests == 0 || r.Burst == 0 || r.Per < minRatePeriod {
-		return fmt.Errorf("%d per %v, burst %d: want at least 1 request, burst 1 and %v", r.Requests, r.Per, r.Burst, minRatePeriod)
-	}
-	return nil
-}
-
 // upstreamURL is where a table's upstream is; false: nowhere.
-func (s Settings) upstreamURL(name string, u Upstream) (upstreamURL, bool) {
+func (s Settings) upstreamURL(name string, u routes.Upstream) (routes.URL, bool) {
 	text := u.URL
 	switch name {
-	case upstreamIngest:
+	case routes.UpstreamIngest:
 		text = s.IngestURL
-	case upstreamQuery:
+	case routes.UpstreamQuery:
 		text = s.QueryURL
-	case upstreamLogin:
+	case routes.UpstreamLogin:
 		text = s.LoginURL
-	case upstreamAuth:
+	case routes.UpstreamAuth:
 		text = s.AuthURL
 	}
 	if text == "" {
-		return upstreamURL{}, false
+		return routes.URL{}, false
 	}
-	parsed, err := parseUpstreamURL(text)
+	parsed, err := routes.ParseURL(text)
 	return parsed, err == nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // FuzzATableThatIsReadIsOneThatRenders: what passes the reader must not fail, or
@@ -13,9 +14,9 @@ func FuzzATableThatIsReadIsOneThatRenders(f *testing.F) {
 	f.Add([]byte(`{upstreams: {x: {url: "https://x", headers: {forward: [a, a-b, a-bc]}, tls: {server_name: y}, retries: 1}}, routes: [{name: a, template: "/{uuid}", methods: [GET], mode: none, upstream: x, max_body: 1KiB, rate_limit: 1/s}]}`))
 	f.Add([]byte("upstreams: &a {ingest: *a}\nroutes: [*a, &b {name: c, path: /, answer: {status: 404, detail: \"\\xe9%\\0\"}}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		table, err := envoy.ParseTable(text)
+		table, err := routes.Parse(text)
 		if err != nil {
-			if faults, ok := errors.AsType[envoy.Faults](err); !ok || len(faults) == 0 {
+			if faults, ok := errors.AsType[routes.Faults](err); !ok || len(faults) == 0 {
 				t.Errorf("%T: %v", err, err)
 			}
 			return

@@ -12,6 +12,7 @@ import (
 
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/devstack"
@@ -116,7 +117,7 @@ line:
 		Example: "  gatehouse envoy schema > routes.schema.json",
 		Args:    takes(),
 		RunE: in.runs(func(context.Context, []string) error {
-			return write(in.stdout, envoy.Schema())
+			return write(in.stdout, routes.Schema())
 		}),
 	}
 }
@@ -158,14 +159,14 @@ func renderEnvoy(s *config.Settings, named string) ([]byte, error) {
 	return renderTable(table, s)
 }
 
-func routeTable(s *config.Settings, named string) (envoy.Table, error) {
+func routeTable(s *config.Settings, named string) (routes.Table, error) {
 	if named != "" {
-		return envoy.LoadTable(named)
+		return routes.Load(named)
 	}
 	return wiring.RouteTable(s.Edge.Routes)
 }
 
-func renderTable(table envoy.Table, s *config.Settings) ([]byte, error) {
+func renderTable(table routes.Table, s *config.Settings) ([]byte, error) {
 	bootstrap, err := envoy.Bootstrap(table, envoySettings(s))
 	if err != nil {
 		return nil, err
@@ -187,13 +188,13 @@ func envoySettings(s *config.Settings) envoy.Settings {
 	e.CORSOrigins = s.Edge.Origins
 	e.VercelFrontendURL = s.Edge.VercelFrontend
 	e.NgrokURL = s.Edge.Ngrok
-	e.LoginRate = envoy.Rate{
+	e.LoginRate = routes.Rate{
 		Requests: s.Edge.LoginRateLimit.Requests,
 		Per:      s.Edge.LoginRateLimit.Per,
 		Burst:    s.Edge.LoginRateLimit.Burst,
 	}
 	if s.Edge.LoginRateLimit.Off() {
-		e.LoginRate = envoy.Rate{}
+		e.LoginRate = routes.Rate{}
 	}
 	e.ForwardAuthorization = s.Edge.ForwardAuthorization
 	e.UpstreamTimeout = s.Upstreams.FirstByte

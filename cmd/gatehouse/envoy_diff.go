@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 	"github.com/atenex/gatehouse/internal/config"
 )
 
@@ -59,7 +60,7 @@ compared by themselves, whatever the settings.`,
 
 // side is one of the two: a table, or a configuration.
 type side struct {
-	table  *envoy.Table
+	table  *routes.Table
 	config []byte
 }
 
@@ -112,15 +113,15 @@ func (in *invocation) diff(routes string, args []string) ([]envoy.Change, error)
 func (in *invocation) side(name string) (side, error) {
 	var text []byte
 	var err error
-	if !slices.Contains(envoy.ShippedTables(), name) {
+	if !slices.Contains(routes.Shipped(), name) {
 		if name, text, err = in.configuration(nil, "", []string{name}); err != nil {
 			return side{}, err
 		}
 	}
-	if text == nil || envoy.IsTable(text) {
-		read := func() (envoy.Table, error) { return envoy.LoadTable(name) }
+	if text == nil || routes.IsTable(text) {
+		read := func() (routes.Table, error) { return routes.Load(name) }
 		if text != nil {
-			read = func() (envoy.Table, error) { return envoy.ParseTableOf(name, text) }
+			read = func() (routes.Table, error) { return routes.ParseOf(name, text) }
 		}
 		table, err := read()
 		return side{table: &table}, err

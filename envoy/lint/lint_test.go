@@ -32,18 +32,19 @@ import (
 
 	"github.com/atenex/gatehouse/envoy"
 	"github.com/atenex/gatehouse/envoy/lint"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 func rendering(t *testing.T, table string) *bootstrapv3.Bootstrap {
 	t.Helper()
-	routes, err := envoy.LoadTable(table)
+	routes, err := routes.Load(table)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return render(t, routes)
 }
 
-func render(t *testing.T, routes envoy.Table) *bootstrapv3.Bootstrap {
+func render(t *testing.T, routes routes.Table) *bootstrapv3.Bootstrap {
 	t.Helper()
 	s := envoy.DefaultSettings()
 	s.AuthURL = "https://auth.test"
@@ -57,7 +58,7 @@ func render(t *testing.T, routes envoy.Table) *bootstrapv3.Bootstrap {
 // small is a rendering that is read quickly, with one route of each kind.
 func small(t *testing.T) *bootstrapv3.Bootstrap {
 	t.Helper()
-	routes, err := envoy.ParseTable([]byte(`
+	routes, err := routes.Parse([]byte(`
 upstreams: { query: {}, login: {}, auth: {} }
 routes:
   - { name: login, path: /login, methods: [POST], mode: none, upstream: login, rate_limit: true }
@@ -85,15 +86,15 @@ func check(t *testing.T, b *bootstrapv3.Bootstrap) lint.Report {
 
 func TestOurOwnRenderingHasNoFindings(t *testing.T) {
 	t.Parallel()
-	for _, name := range envoy.ShippedTables() {
+	for _, name := range routes.Shipped() {
 		report := check(t, rendering(t, name))
 		for _, f := range report.Findings {
 			t.Errorf("%s: %+v", name, f)
 		}
-		table, _ := envoy.LoadTable(name)
+		table, _ := routes.Load(name)
 		var want, got []string
 		for _, r := range table.Routes {
-			if r.Answer == nil && r.Mode == envoy.None {
+			if r.Answer == nil && r.Mode == routes.None {
 				want = append(want, r.Name)
 			}
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/atenex/gatehouse/authz/verified"
 	"github.com/atenex/gatehouse/cmd/internal/daemon"
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
-	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 	"github.com/atenex/gatehouse/internal/config"
 	ops "github.com/atenex/gatehouse/internal/health"
 	"github.com/atenex/gatehouse/internal/keyring"
@@ -208,10 +208,10 @@ func replicaName() string {
 }
 
 // routeNames are the names that Envoy sends as the context extension "route".
-func routeNames(t envoy.Table) []string {
+func routeNames(t routes.Table) []string {
 	names := make([]string, 0, len(t.Routes))
 	for _, r := range t.Routes {
-		if r.Mode != envoy.None {
+		if r.Mode != routes.None {
 			names = append(names, r.Name)
 		}
 	}

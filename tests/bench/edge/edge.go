@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // Style is how a listener asks its contender.
@@ -95,7 +96,7 @@ func Bootstrap(upstreamAddress string, listeners []Listener) (*bootstrapv3.Boots
 
 // rendering is what `gatehouse envoy render` writes, for these addresses.
 func rendering(upstreamAddress, authz string) (*bootstrapv3.Bootstrap, error) {
-	table, err := envoy.LoadTable("prefix")
+	table, err := routes.Load("prefix")
 	if err != nil {
 		return nil, err
 	}

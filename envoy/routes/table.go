@@ -1,4 +1,11 @@
-package envoy
+// Package routes is the route table: which path leads to which service behind the
+// gate, and what a request must prove on its way. It reads a table (YAML, with
+// every fault and its line), judges it, and finds the route of a request.
+//
+// It must never know how a proxy is configured, what a token is, or a setting by
+// its name. Envoy's configuration is rendered from a table by package envoy; that
+// both take the same route for the same request is tested there, on the real Envoy.
+package routes
 
 import (
 	"fmt"
@@ -54,7 +61,7 @@ type Table struct {
 // Upstream is one service behind the gate.
 type Upstream struct {
 	// URL is where the service is, http or https, with an optional base path.
-	// It must be empty for the four services that Settings place: ingest,
+	// It must be empty for the four services that settings place: ingest,
 	// query, login and auth.
 	URL string
 	// Authorization says whether the client's Authorization header is passed on.
@@ -67,14 +74,14 @@ type Upstream struct {
 	// TLS is for a service at an https URL.
 	TLS      TLS
 	Timeouts Timeouts
-	// ConnectTimeout bounds the connect; zero: Settings.ConnectTimeout.
+	// ConnectTimeout bounds the connect; zero: that of the settings.
 	ConnectTimeout time.Duration
 	Connections    Connections
 	// Retries is how often a request is tried again that no connection could be
 	// had for, 0 to 3. Only GET, HEAD, PUT, DELETE and OPTIONS are, and only
 	// while the service has not seen a byte of them.
 	Retries uint32
-	// Unset is what the routes to this upstream answer when Settings name no URL
+	// Unset is what the routes to this upstream answer when the settings name no URL
 	// for it; nil: the URL is required.
 	Unset *Answer
 	at    lines
@@ -93,7 +100,7 @@ type Headers struct {
 // TLS is how the certificate of an https upstream is judged. It always is.
 type TLS struct {
 	// CA is a file of PEM certificates on the machine of Envoy, an absolute path;
-	// empty: Settings.CAFile.
+	// empty: that of the settings.
 	CA string
 	// ServerName is asked for and must be in the certificate; empty: the host of
 	// the URL.
@@ -102,15 +109,14 @@ type TLS struct {
 
 // Connections bounds what is open to an upstream, per Envoy.
 type Connections struct {
-	// Max is of connections, with HTTP/2 of requests; zero:
-	// Settings.MaxConnections.
+	// Max is of connections, with HTTP/2 of requests; zero: that of the settings.
 	Max uint32
 	// Waiting is of requests that wait for a connection; zero: as many as Max.
 	Waiting uint32
 }
 
 // Timeouts of an exchange with an upstream. The zero value stands for
-// Settings.UpstreamTimeout between bytes and no limit on the whole.
+// the time-out of the settings between bytes and no limit on the whole.
 type Timeouts struct {
 	// Idle bounds the wait for the first byte of the answer and every pause in
 	// which no byte moves in either direction. It never cuts an upload or a
@@ -141,7 +147,7 @@ type Route struct {
 	Roles    []string
 	Upstream string
 	Timeouts Timeouts // a field that is zero is inherited from the upstream
-	// RateLimit puts the route under Settings.LoginRate.
+	// RateLimit puts the route under the limit of the settings for logins.
 	RateLimit bool
 	// Rate is a limit of the route's own, per client address; zero: none.
 	Rate Rate
@@ -161,19 +167,3 @@ type Route struct {
 // maxBodyLimit is the largest MaxBody: a body whose length nobody announced is
 // held in memory until it ends.
 const maxBodyLimit = 1 << 30
-
-// timeouts of a route: its own, else its upstream's, else the settings'.
-func (t Table) timeouts(r Route, s Settings) Timeouts {
-	up := t.Upstreams[r.Upstream].Timeouts
-	eff := Timeouts{Idle: r.Timeouts.Idle, Total: r.Timeouts.Total}
-	if eff.Total == 0 {
-		eff.Total = up.Total
-	}
-	if eff.Idle == 0 {
-		eff.Idle = up.Idle
-	}
-	if eff.Idle == 0 && eff.Total == 0 {
-		eff.Idle = s.UpstreamTimeout
-	}
-	return eff
-}

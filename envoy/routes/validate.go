@@ -1,4 +1,4 @@
-package envoy
+package routes
 
 import (
 	"errors"
@@ -10,44 +10,54 @@ import (
 	"strings"
 )
 
-// The upstreams that Settings place and the cluster names that the renderer
-// keeps for itself.
+// The upstreams whose place is a setting.
 const (
-	upstreamIngest = "ingest"
-	upstreamQuery  = "query"
-	upstreamLogin  = "login"
-	upstreamAuth   = "auth"
+	UpstreamIngest = "ingest"
+	UpstreamQuery  = "query"
+	UpstreamLogin  = "login"
+	UpstreamAuth   = "auth"
+)
 
-	clusterAuthz   = "authz"
-	clusterNowhere = "nowhere"
+// What an upstream cannot be called, because the gate itself calls something so:
+// where authz is asked, and where nothing is.
+const (
+	ReservedAuthz   = "authz"
+	ReservedNowhere = "nowhere"
 )
 
 func placedBySettings(upstream string) bool {
 	switch upstream {
-	case upstreamIngest, upstreamQuery, upstreamLogin, upstreamAuth:
+	case UpstreamIngest, UpstreamQuery, UpstreamLogin, UpstreamAuth:
 		return true
 	}
 	return false
 }
 
-// tableMethods are those that a table may name. CONNECT and TRACE are left out: the one turns
+// methods are those that a table may name. CONNECT and TRACE are left out: the one turns
 // the gate into a tunnel, the other shows a client what was added behind it.
 //
 //nolint:gochecknoglobals // a constant table
-var tableMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+// Methods are those that a table may name, in the order in which people list them.
+func Methods() []string { return slices.Clone(methods) }
 
 var (
 	nameRegexp = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 	// A role travels in a comma-separated list.
 	roleRegexp = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`)
-	// Lower case, as HTTP/2 has them and as Envoy compares them.
-	headerRegexp = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 )
 
-// ownRoutes are the names that the renderer gives to answers of its own.
-//
+// The names of answers that the gate gives whatever the table says.
+const (
+	AnswerConnect    = "connect"
+	AnswerDotSegment = "dot-segment"
+	AnswerNotFound   = "not-found"
+	AnswerPreflight  = "preflight"
+)
+
 //nolint:gochecknoglobals // a constant table
-var ownRoutes = []string{"connect", "dot-segment", "not-found", "preflight"}
+var ownRoutes = []string{AnswerConnect, AnswerDotSegment, AnswerNotFound, AnswerPreflight}
 
 // maxRetries keeps a service that is down from being asked many times for one
 // request.
@@ -87,7 +97,7 @@ func (t Table) faults() Faults {
 
 func (u Upstream) judged(name string, used bool) Faults {
 	j := &judge{in: fmt.Sprintf("upstream %q", name), at: u.at}
-	if !nameRegexp.MatchString(name) || name == clusterAuthz || name == clusterNowhere {
+	if !nameRegexp.MatchString(name) || name == ReservedAuthz || name == ReservedNowhere {
 		j.fault("", "the name must be lower-case letters, digits and hyphens, and neither authz nor nowhere")
 	}
 	switch {
@@ -96,9 +106,9 @@ func (u Upstream) judged(name string, used bool) Faults {
 	case !placedBySettings(name) && u.URL == "":
 		j.fault("", "url is missing")
 	case u.URL != "":
-		target, err := parseUpstreamURL(u.URL)
+		target, err := ParseURL(u.URL)
 		j.check("url", err)
-		if err == nil && !target.tls && u.TLS != (TLS{}) {
+		if err == nil && !target.TLS && u.TLS != (TLS{}) {
 			j.fault("tls", "tls is for an https url")
 		}
 	}
@@ -107,7 +117,7 @@ func (u Upstream) judged(name string, used bool) Faults {
 		j.fault("", "no route leads to it")
 	}
 	if u.Unset != nil {
-		if name != upstreamAuth {
+		if name != UpstreamAuth {
 			j.fault("unset", "unset applies to auth alone, the one service that may be absent")
 		}
 		j.check("unset", u.Unset.validate())
@@ -134,34 +144,6 @@ func (u Upstream) judged(name string, used bool) Faults {
 }
 
 var serverName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-
-// maxHeaderNames bounds the expression that Envoy is given for Headers.Forward.
-const maxHeaderNames = 32
-
-func (h Headers) judge(j *judge) {
-	if len(h.Forward) > 0 && len(h.Drop) > 0 {
-		j.fault("headers", "headers: want forward or drop, not both")
-	}
-	for key, names := range map[string][]string{"forward": h.Forward, "drop": h.Drop} {
-		if len(names) > maxHeaderNames {
-			j.fault("headers", "headers.%s: want at most %d names", key, maxHeaderNames)
-		}
-		for i, name := range names {
-			switch {
-			case !headerRegexp.MatchString(name):
-				j.fault("headers", "headers.%s %q: want a name in lower-case letters, digits and hyphens", key, name)
-			case name == "authorization":
-				j.fault("headers", "headers.%s: authorization has a key of its own", key)
-			case slices.Contains(keptHeaders, name) || strings.HasPrefix(name, "x-envoy-"):
-				j.fault("headers", "headers.%s %q: the gate sets it itself", key, name)
-			case slices.Contains(untrustedHeaders, name):
-				j.fault("headers", "headers.%s %q: the gate takes it away from every request", key, name)
-			case slices.Contains(names[:i], name):
-				j.fault("headers", "headers.%s %q is listed twice", key, name)
-			}
-		}
-	}
-}
 
 func (t Timeouts) validate() error {
 	if t.Idle < 0 || t.Total < 0 {
@@ -190,7 +172,7 @@ func (t Table) judgeRoute(j *judge, r Route) {
 	j.check(r.Match.key(), r.Match.validate())
 	if r.Answer != nil {
 		j.check("answer", r.Answer.validate())
-		if r.Upstream != "" || len(r.Methods) > 0 || len(r.Roles) > 0 || r.RateLimit || !r.Rate.off() || r.WebSocket ||
+		if r.Upstream != "" || len(r.Methods) > 0 || len(r.Roles) > 0 || r.RateLimit || !r.Rate.Off() || r.WebSocket ||
 			r.Mode != Strict || r.Timeouts != (Timeouts{}) || r.MaxBody != 0 || len(r.Opens) > 0 {
 			j.fault("answer", "a route with an answer takes nothing else")
 		}
@@ -208,8 +190,8 @@ func (t Table) judgeRoute(j *judge, r Route) {
 		j.fault("methods", "methods are missing")
 	}
 	for i, m := range r.Methods {
-		if !slices.Contains(tableMethods, m) {
-			j.fault("methods", "method %q: want one of %s", m, strings.Join(tableMethods, " "))
+		if !slices.Contains(methods, m) {
+			j.fault("methods", "method %q: want one of %s", m, strings.Join(methods, " "))
 		}
 		if slices.Contains(r.Methods[:i], m) {
 			j.fault("methods", "method %s is listed twice", m)
@@ -236,10 +218,10 @@ func (t Table) judgeRoute(j *judge, r Route) {
 	if r.WebSocket && !slices.Contains(r.Methods, "GET") {
 		j.fault("websocket", "a websocket needs GET among the methods")
 	}
-	if r.RateLimit && !r.Rate.off() {
+	if r.RateLimit && !r.Rate.Off() {
 		j.fault("rate_limit", "want the limit of the settings or one of its own")
 	}
-	j.check("rate_limit", r.Rate.validate())
+	j.check("rate_limit", r.Rate.Validate())
 	j.check("timeouts", r.Timeouts.validate())
 	if r.MaxBody > maxBodyLimit {
 		j.fault("max_body", "max_body %d: want at most 1 GiB", r.MaxBody)

@@ -1,4 +1,4 @@
-package envoy_test
+package routes_test
 
 import (
 	"bytes"
@@ -12,13 +12,13 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/yaml"
 
-	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/envoy/routes"
 )
 
 // tableSchema is the schema that editors are given.
 func tableSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(envoy.Schema()))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(routes.Schema()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +50,8 @@ func bySchema(t *testing.T, s *jsonschema.Schema, table string) error {
 func TestTheSchemaTakesEveryTableThatShips(t *testing.T) {
 	t.Parallel()
 	s := tableSchema(t)
-	for _, name := range envoy.ShippedTables() {
-		text, err := os.ReadFile("routes/" + name + ".yaml")
+	for _, name := range routes.Shipped() {
+		text, err := os.ReadFile(name + ".yaml")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +181,7 @@ routes:
 				t.Fatal("the case changes nothing")
 			}
 			table := strings.Replace(whole, c.from, c.to, 1)
-			_, read := envoy.ParseTable([]byte(table))
+			_, read := routes.Parse([]byte(table))
 			if schema := bySchema(t, s, table); (read == nil) != c.want || (schema == nil) != c.want {
 				t.Errorf("the reader says %v, the schema %v, want accepted: %v", read, schema, c.want)
 			}
@@ -194,7 +194,7 @@ routes:
 func TestTheSchemaKnowsEveryKey(t *testing.T) {
 	t.Parallel()
 	var doc map[string]any
-	if err := json.Unmarshal(envoy.Schema(), &doc); err != nil {
+	if err := json.Unmarshal(routes.Schema(), &doc); err != nil {
 		t.Fatal(err)
 	}
 	keys := func(path ...string) int {
@@ -219,7 +219,7 @@ func TestTheSchemaKnowsEveryKey(t *testing.T) {
 		{"routes: [{zz: 1}]", keys("$defs", "route")},
 		{"routes: [{timeouts: {zz: 1}}]", keys("$defs", "route", "properties", "timeouts")},
 	} {
-		_, err := envoy.ParseTable([]byte(c.table))
+		_, err := routes.Parse([]byte(c.table))
 		m := listed.FindStringSubmatch(fmt.Sprint(err))
 		if m == nil {
 			t.Errorf("%s: %v", c.table, err)
@@ -230,7 +230,7 @@ func TestTheSchemaKnowsEveryKey(t *testing.T) {
 			t.Errorf("%s: the reader knows %q, the schema %d keys", c.table, known, c.want)
 		}
 		for _, key := range known {
-			if !strings.Contains(string(envoy.Schema()), `"`+key+`": `) {
+			if !strings.Contains(string(routes.Schema()), `"`+key+`": `) {
 				t.Errorf("%s: the schema has no %q", c.table, key)
 			}
 		}

@@ -1,4 +1,4 @@
-package envoy
+package routes
 
 import (
 	"embed"
@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -17,30 +14,30 @@ import (
 // The tables that ship, one file each: prefix (whole services behind one prefix
 // each) and explicit (every path named).
 //
-//go:embed routes/*.yaml
+//go:embed *.yaml
 var shipped embed.FS
 
-//go:embed routes/schema.json
+//go:embed schema.json
 var schema []byte
 
 // Schema is a JSON Schema of route tables, for editors. It is not the judge: it
 // cannot see what two routes have to do with each other.
 func Schema() []byte { return slices.Clone(schema) }
 
-// ShippedTables are the names that LoadTable knows without a file.
-func ShippedTables() []string { return []string{"prefix", "explicit"} }
+// Shipped are the names that Load knows without a file.
+func Shipped() []string { return []string{"prefix", "explicit"} }
 
-// LoadTable reads a table that ships, by name, or an operator's own, by path.
+// Load reads a table that ships, by name, or an operator's own, by path.
 // The table is validated; what is wrong with it comes as Faults, each with its
 // line.
-func LoadTable(nameOrFile string) (Table, error) {
-	for _, name := range ShippedTables() {
+func Load(nameOrFile string) (Table, error) {
+	for _, name := range Shipped() {
 		if nameOrFile == name {
-			data, err := shipped.ReadFile("routes/" + name + ".yaml")
+			data, err := shipped.ReadFile(name + ".yaml")
 			if err != nil {
 				return Table{}, fmt.Errorf("reading route table %q: %w", name, err)
 			}
-			return ParseTableOf(name, data)
+			return ParseOf(name, data)
 		}
 	}
 	info, err := os.Stat(nameOrFile)
@@ -58,7 +55,7 @@ func LoadTable(nameOrFile string) (Table, error) {
 	if err != nil {
 		return Table{}, fmt.Errorf("reading route table: %w", err)
 	}
-	return ParseTableOf(nameOrFile, data)
+	return ParseOf(nameOrFile, data)
 }
 
 // largestTable holds tens of thousands of routes.
@@ -79,20 +76,20 @@ func IsTable(data []byte) bool {
 	return false
 }
 
-// ParseTableOf is ParseTable for a text of a file with this name.
-func ParseTableOf(name string, data []byte) (Table, error) {
-	t, err := ParseTable(data)
+// ParseOf is Parse for a text of a file with this name.
+func ParseOf(name string, data []byte) (Table, error) {
+	t, err := Parse(data)
 	if err != nil {
 		return Table{}, inFile(name, err)
 	}
 	return t, nil
 }
 
-// ParseTable reads a table from YAML and validates it. Unknown keys, keys given
+// Parse reads a table from YAML and validates it. Unknown keys, keys given
 // twice and keys in another letter case are errors, and so is a route without a
 // mode: what an operator did not write down is not guessed. What is wrong with
 // the table comes all at once, as Faults with their lines.
-func ParseTable(data []byte) (Table, error) {
+func Parse(data []byte) (Table, error) {
 	root, err := document(data)
 	if err != nil {
 		if faults, ok := errors.AsType[Faults](err); ok {
@@ -242,9 +239,6 @@ func (y *yamlReader) answer(in, key string, to **Answer) func(*yaml.Node) {
 	}
 }
 
-// rateText is how the settings write a rate too.
-var rateText = regexp.MustCompile(`^([0-9]{1,7})/([smh])(?: burst ([0-9]{1,7}))?$`)
-
 // rateLimit is true for the limit of the settings, or a rate of the route's own.
 func (y *yamlReader) rateLimit(in string, r *Route) func(*yaml.Node) {
 	return func(n *yaml.Node) {
@@ -259,27 +253,4 @@ func (y *yamlReader) rateLimit(in string, r *Route) func(*yaml.Node) {
 		}
 		r.Rate = rate
 	}
-}
-
-func parseRate(text string) (Rate, bool) {
-	m := rateText.FindStringSubmatch(text)
-	if m == nil {
-		return Rate{}, false
-	}
-	number := func(digits string) uint32 {
-		n, _ := strconv.ParseUint(digits, 10, 32) // at most seven digits
-		return uint32(n)
-	}
-	rate := Rate{Requests: number(m[1]), Per: time.Second}
-	switch m[2] {
-	case "m":
-		rate.Per = time.Minute
-	case "h":
-		rate.Per = time.Hour
-	}
-	rate.Burst = rate.Requests
-	if m[3] != "" {
-		rate.Burst = number(m[3])
-	}
-	return rate, rate.Requests > 0 && rate.Burst >= rate.Requests
 }

@@ -1,4 +1,4 @@
-package envoy
+package routes
 
 import (
 	"fmt"
@@ -19,12 +19,13 @@ type Match struct {
 	Prefix string
 }
 
+// A UUID in a template, and as RE2.
 const (
-	uuidSegment = "{uuid}"
-	uuidPattern = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+	UUIDSegment = "{uuid}"
+	UUIDPattern = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 )
 
-var uuidRegexp = regexp.MustCompile("^" + uuidPattern + "$")
+var uuidRegexp = regexp.MustCompile("^" + UUIDPattern + "$")
 
 // String is the path as the table writes it.
 func (m Match) String() string { return m.Path + m.Template + m.Prefix }
@@ -54,9 +55,9 @@ func (m Match) rank() int {
 	}
 }
 
-// compareMatches sorts the more specific match first, which is the order in
-// which Envoy tries routes.
-func compareMatches(a, b Match) int {
+// Compare sorts the more specific match first, which is the order in which
+// routes are tried.
+func Compare(a, b Match) int {
 	if d := a.rank() - b.rank(); d != 0 {
 		return d
 	}
@@ -66,12 +67,12 @@ func compareMatches(a, b Match) int {
 	return strings.Compare(a.String(), b.String())
 }
 
-// regexp is the template as RE2, to be matched against a whole path.
-func (m Match) regexp() string {
+// Regexp is the template as RE2, to be matched against a whole path.
+func (m Match) Regexp() string {
 	segments := strings.Split(m.Template, "/")
 	for i, s := range segments {
-		if s == uuidSegment {
-			segments[i] = uuidPattern
+		if s == UUIDSegment {
+			segments[i] = UUIDPattern
 		} else {
 			segments[i] = regexp.QuoteMeta(s)
 		}
@@ -112,8 +113,8 @@ func segmentsWithin(narrow, wide string, both bool) bool {
 	for i := range n {
 		switch {
 		case n[i] == w[i]:
-		case w[i] == uuidSegment && uuidRegexp.MatchString(n[i]):
-		case both && n[i] == uuidSegment && uuidRegexp.MatchString(w[i]):
+		case w[i] == UUIDSegment && uuidRegexp.MatchString(n[i]):
+		case both && n[i] == UUIDSegment && uuidRegexp.MatchString(w[i]):
 		default:
 			return false
 		}
@@ -139,13 +140,13 @@ func (m Match) validate() error {
 	path := m.String()
 	literal := path
 	if m.Template != "" {
-		if !slices.Contains(strings.Split(path, "/"), uuidSegment) {
+		if !slices.Contains(strings.Split(path, "/"), UUIDSegment) {
 			return fmt.Errorf("template %q has no {uuid} segment: use path", path)
 		}
-		literal = strings.ReplaceAll(path, "/"+uuidSegment, "/x")
+		literal = strings.ReplaceAll(path, "/"+UUIDSegment, "/x")
 	}
 	if !plainPath.MatchString(literal) {
-		if m.Template == "" && strings.Contains(path, uuidSegment) {
+		if m.Template == "" && strings.Contains(path, UUIDSegment) {
 			return fmt.Errorf("%s %q: {uuid} belongs in a template", m.key(), path)
 		}
 		return fmt.Errorf("path %q: want / and then unescaped path characters", path)
