@@ -25,6 +25,7 @@ var rooms = []room{
 	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
 	{path: "internal/serve"},
 	{path: "internal/token"},
+	{path: "internal/tracing"},
 
 	{path: "authz/...", may: []string{"internal/token", "proto/gatehouse/v1"}},
 	{path: "authz/activity"}, // neither tokens nor Envoy: users, and what is said of them
@@ -38,11 +39,15 @@ var rooms = []room{
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
 		"internal/atomicfile", "internal/buildinfo", "internal/config", "internal/devstack/...", "internal/health",
-		"internal/keyring", "internal/password", "internal/postgres", "internal/serve", "internal/token",
+		"internal/keyring", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
 	}, tests: []string{"internal/postgres/postgrestest"}},
+
+	{path: "helm/chartdoc"}, // the chart's README, from its values
 
 	// Strangers to the inside: they start the binaries and speak HTTP and SQL.
 	{path: "tests/e2e", tests: []string{"internal/devstack", "internal/postgres/postgrestest"}},
+	// The manual is held to what the binaries do; the texts of refusals it has from where they are made.
+	{path: "tests/docs"},
 	// The benchmark takes Envoy's configuration and tokens from where they are made.
 	{path: "tests/bench/...", may: []string{"tests/bench/...", "envoy", "envoy/routes", "internal/devstack", "internal/token"}},
 }
@@ -74,6 +79,7 @@ var libraries = []library{
 	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.
 	{module: "google.golang.org/grpc", files: []string{
 		"authz/...", "cmd/internal/...",
+		"internal/tracing/...",  // makes the spans of calls
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
 		"tests/bench/contender/...",
 	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
@@ -96,16 +102,22 @@ var libraries = []library{
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go"}},
-	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/..."}}, // knows the lines of what it reads
-	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/docs/..."}},
+	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
+	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "tests/docs/..."}},
 
 	{module: "github.com/spf13/cobra", files: []string{"cmd/gatehouse/..."}},
 	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
 
 	{module: "github.com/prometheus/client_golang", files: []string{
-		"authz/...", "login/...", "cmd/...", "internal/health/...", "internal/keyring/...", "internal/password/...", "internal/postgres/...", "internal/token/...",
+		"authz/...", "login/...", "cmd/...", "internal/health/...", "internal/keyring/...", "internal/password/...", "internal/postgres/...", "internal/token/...", "internal/tracing/...",
 	}, tests: []string{"..."}},
+
+	// Whoever makes spans knows the interface; the SDK, and where spans go, are
+	// internal/tracing's alone.
+	{module: "go.opentelemetry.io/otel/sdk", files: []string{"internal/tracing/..."}, tests: []string{"authz/...", "internal/postgres/...", "login/..."}},
+	{module: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", files: []string{"internal/tracing/..."}},
+	{module: "go.opentelemetry.io/otel", files: []string{"authz/...", "cmd/internal/...", "internal/postgres/...", "internal/tracing/...", "login/..."}},
 
 	{module: "golang.org/x/net", files: []string{"cmd/internal/..."}, tests: []string{"..."}},
 	{module: "golang.org/x/sync", files: []string{"..."}},
