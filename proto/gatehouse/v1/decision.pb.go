@@ -9,6 +9,7 @@ package gatehousev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -78,29 +79,62 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_gatehouse_v1_decision_proto_rawDescGZIP(), []int{0}
 }
 
-// Decision is what authz says about one request. It travels to Envoy as dynamic
-// metadata (as a google.protobuf.Struct with these field names, under the
-// namespace envoy.filters.http.ext_authz), where the access log reads it and an
-// RBAC filter demands it: a request without outcome "allow" goes no further.
-// Fields that do not apply are left out, and of those that Envoy knows itself
-// (route, mode, request_id) the metadata has none.
+// Decision is what authz says about one request.
+//
+// It travels to Envoy as dynamic metadata (as a google.protobuf.Struct with these
+// field names, under the namespace envoy.filters.http.ext_authz), where the access
+// log reads it and an RBAC filter demands it: a request without outcome "allow"
+// goes no further. Only outcome, reason, user_id and company_id travel there.
+//
+// It is also a line of the decision log, and there it has all that the decision
+// depended on, so that the same can be judged again under other rules. It never
+// has the token, its signature, a secret, an email, a body or a query.
+//
+// Fields that do not apply are left out.
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// OUTCOME_ALLOW, OUTCOME_DENY or OUTCOME_ERROR; in metadata and metrics the
-	// words "allow", "deny" and "error".
+	// OUTCOME_ALLOW, OUTCOME_DENY or OUTCOME_ERROR; in metadata, in metrics and in
+	// the decision log the words "allow", "deny" and "error".
 	Outcome Outcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=gatehouse.v1.Outcome" json:"outcome,omitempty"`
 	// Why, from a closed set: "ok" for an allow, else the name of the refusal.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The route's name from the context extension, for metrics.
+	// The route's name, for metrics.
 	Route string `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
 	// "strict", "initial" or "none".
 	Mode string `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
-	// Canonical lower-case UUID of the verified user.
+	// Canonical lower-case UUID of the verified user; empty unless the token was
+	// found good.
 	UserId string `protobuf:"bytes,5,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// Canonical lower-case UUID of the company that the user acts for.
+	// Canonical lower-case UUID of the company that the user acts for; likewise.
 	CompanyId string `protobuf:"bytes,6,opt,name=company_id,json=companyId,proto3" json:"company_id,omitempty"`
 	// The X-Request-ID that Envoy sent along.
-	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// When the check arrived.
+	Time *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	// How long it took, in milliseconds.
+	DurationMs float64 `protobuf:"fixed64,9,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
+	// The request's method.
+	Method string `protobuf:"bytes,10,opt,name=method,proto3" json:"method,omitempty"`
+	// The request's path without its query, at most 1,024 bytes of it; what cannot
+	// be printed is replaced by underscores.
+	Path string `protobuf:"bytes,11,opt,name=path,proto3" json:"path,omitempty"`
+	// The HTTP status of the refusal, or 200 where the request may go on to the
+	// upstream, whose own status authz never sees.
+	Status int32 `protobuf:"varint,12,opt,name=status,proto3" json:"status,omitempty"`
+	// The roles that the route asks for, one of which is needed; a name that is
+	// empty asks for roles without naming one, and admits nobody.
+	Roles []string `protobuf:"bytes,13,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The trace that the check is part of, in 32 hexadecimal digits.
+	TraceId string `protobuf:"bytes,14,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The replica that decided.
+	Instance string `protobuf:"bytes,15,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What is behind an error, or wrong with a malformed token, in our words.
+	Cause string `protobuf:"bytes,16,opt,name=cause,proto3" json:"cause,omitempty"`
+	// What the token says; left out where no token was looked for or none was sent.
+	Token *Token `protobuf:"bytes,17,opt,name=token,proto3" json:"token,omitempty"`
+	// What was true of the user at that moment; left out where nobody was asked,
+	// because the check ended before or because the rules do not ask.
+	Standing      *Standing `protobuf:"bytes,18,opt,name=standing,proto3" json:"standing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -184,11 +218,541 @@ func (x *Decision) GetRequestId() string {
 	return ""
 }
 
+func (x *Decision) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Decision) GetDurationMs() float64 {
+	if x != nil {
+		return x.DurationMs
+	}
+	return 0
+}
+
+func (x *Decision) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Decision) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Decision) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Decision) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *Decision) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *Decision) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Decision) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Decision) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *Decision) GetStanding() *Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return nil
+}
+
+// Token is what a token says of itself, true or not: all that a judgement depends
+// on, but for the signature. Texts are cut at 256 bytes, lists after 32 of them,
+// and what cannot be printed is replaced by underscores. In the place of an id that
+// is no UUID, and may be an email for all we know, stands "[not a UUID]".
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The signature was found good, so that the rest was said by the issuer. Where
+	// this is false the rest was said by whoever sent the token.
+	Verified bool `protobuf:"varint,1,opt,name=verified,proto3" json:"verified,omitempty"`
+	// What is wrong with its form, in our words. Nothing but the profile is known of
+	// a token that cannot be read.
+	Malformed string `protobuf:"bytes,2,opt,name=malformed,proto3" json:"malformed,omitempty"`
+	// How its claims were read: "native" or "supabase".
+	Profile string `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
+	// The algorithm that it names.
+	Algorithm string `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// The key that it names (kid); empty: none.
+	KeyId string `protobuf:"bytes,5,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The id of our key that it was held against; empty: there is none for it.
+	HeldAgainst string `protobuf:"bytes,6,opt,name=held_against,json=heldAgainst,proto3" json:"held_against,omitempty"`
+	// The user that it names, as it is spelled; unset: none. Who the user was found to
+	// be is in the decision's user_id.
+	Subject *string `protobuf:"bytes,7,opt,name=subject,proto3,oneof" json:"subject,omitempty"`
+	// Who issued it.
+	Issuer string `protobuf:"bytes,8,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// For whom it is.
+	Audience []string `protobuf:"bytes,9,rep,name=audience,proto3" json:"audience,omitempty"`
+	// It has an audience, be it of nobody.
+	HasAudience bool `protobuf:"varint,10,opt,name=has_audience,json=hasAudience,proto3" json:"has_audience,omitempty"`
+	// When it was issued.
+	IssuedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`
+	// From when on it is valid.
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	// Until when it is valid.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The session that it belongs to, as it is spelled; unset: none.
+	SessionId *string `protobuf:"bytes,14,opt,name=session_id,json=sessionId,proto3,oneof" json:"session_id,omitempty"`
+	// The company that it acts for, as it is spelled.
+	CompanyId string `protobuf:"bytes,15,opt,name=company_id,json=companyId,proto3" json:"company_id,omitempty"`
+	// The kind of user that it is of (Supabase's "role").
+	Role string `protobuf:"bytes,16,opt,name=role,proto3" json:"role,omitempty"`
+	// The roles that it grants (Supabase's app_metadata.roles).
+	Roles []string `protobuf:"bytes,17,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Some text is not as in the token: it was cut, or had what cannot be printed.
+	Altered       bool `protobuf:"varint,18,opt,name=altered,proto3" json:"altered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_gatehouse_v1_decision_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Token) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *Token) GetMalformed() string {
+	if x != nil {
+		return x.Malformed
+	}
+	return ""
+}
+
+func (x *Token) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *Token) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *Token) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *Token) GetHeldAgainst() string {
+	if x != nil {
+		return x.HeldAgainst
+	}
+	return ""
+}
+
+func (x *Token) GetSubject() string {
+	if x != nil && x.Subject != nil {
+		return *x.Subject
+	}
+	return ""
+}
+
+func (x *Token) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Token) GetAudience() []string {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *Token) GetHasAudience() bool {
+	if x != nil {
+		return x.HasAudience
+	}
+	return false
+}
+
+func (x *Token) GetIssuedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IssuedAt
+	}
+	return nil
+}
+
+func (x *Token) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *Token) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Token) GetSessionId() string {
+	if x != nil && x.SessionId != nil {
+		return *x.SessionId
+	}
+	return ""
+}
+
+func (x *Token) GetCompanyId() string {
+	if x != nil {
+		return x.CompanyId
+	}
+	return ""
+}
+
+func (x *Token) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Token) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *Token) GetAltered() bool {
+	if x != nil {
+		return x.Altered
+	}
+	return false
+}
+
+// Standing is what was true of a user at the moment of a check.
+type Standing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who said so: "memory" or "database".
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// There is such a user. Nothing else is known of one that does not exist.
+	Exists bool `protobuf:"varint,2,opt,name=exists,proto3" json:"exists,omitempty"`
+	// The user may log in.
+	Active bool `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	// Its companies, the current one first if it has one; at most 64, and the
+	// token's among them.
+	Memberships []*Membership `protobuf:"bytes,4,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	// How many companies more it has.
+	MembershipsLeftOut int32 `protobuf:"varint,5,opt,name=memberships_left_out,json=membershipsLeftOut,proto3" json:"memberships_left_out,omitempty"`
+	// The company that the token acts for is suspended, whether or not it is one of
+	// the user's.
+	Suspended bool `protobuf:"varint,6,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// The session that the token names; left out where it names none.
+	Session *Session `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
+	// Tokens and sessions that began before are refused.
+	TokensValidAfter *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=tokens_valid_after,json=tokensValidAfter,proto3" json:"tokens_valid_after,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_gatehouse_v1_decision_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Standing) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Standing) GetExists() bool {
+	if x != nil {
+		return x.Exists
+	}
+	return false
+}
+
+func (x *Standing) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Standing) GetMemberships() []*Membership {
+	if x != nil {
+		return x.Memberships
+	}
+	return nil
+}
+
+func (x *Standing) GetMembershipsLeftOut() int32 {
+	if x != nil {
+		return x.MembershipsLeftOut
+	}
+	return 0
+}
+
+func (x *Standing) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+func (x *Standing) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Standing) GetTokensValidAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TokensValidAfter
+	}
+	return nil
+}
+
+// Membership is one company of a user.
+type Membership struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Canonical lower-case UUID.
+	CompanyId string `protobuf:"bytes,1,opt,name=company_id,json=companyId,proto3" json:"company_id,omitempty"`
+	// The user's role there.
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// The company is suspended.
+	Suspended     bool `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Membership) Reset() {
+	*x = Membership{}
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Membership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Membership) ProtoMessage() {}
+
+func (x *Membership) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Membership.ProtoReflect.Descriptor instead.
+func (*Membership) Descriptor() ([]byte, []int) {
+	return file_gatehouse_v1_decision_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Membership) GetCompanyId() string {
+	if x != nil {
+		return x.CompanyId
+	}
+	return ""
+}
+
+func (x *Membership) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Membership) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+// Session is the state of one login.
+type Session struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// There is such a session of this user.
+	Exists bool `protobuf:"varint,1,opt,name=exists,proto3" json:"exists,omitempty"`
+	// It was ended.
+	Ended bool `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	// From when on its tokens count.
+	ValidFrom *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=valid_from,json=validFrom,proto3" json:"valid_from,omitempty"`
+	// Its absolute end.
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_gatehouse_v1_decision_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_gatehouse_v1_decision_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Session) GetExists() bool {
+	if x != nil {
+		return x.Exists
+	}
+	return false
+}
+
+func (x *Session) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *Session) GetValidFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidFrom
+	}
+	return nil
+}
+
+func (x *Session) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
 var File_gatehouse_v1_decision_proto protoreflect.FileDescriptor
 
 const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x1bgatehouse/v1/decision.proto\x12\fgatehouse.v1\"\xd4\x01\n" +
+	"\x1bgatehouse/v1/decision.proto\x12\fgatehouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x04\n" +
 	"\bDecision\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x15.gatehouse.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
@@ -198,7 +762,68 @@ const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"\n" +
 	"company_id\x18\x06 \x01(\tR\tcompanyId\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tR\trequestId*Z\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x12.\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
+	"\vduration_ms\x18\t \x01(\x01R\n" +
+	"durationMs\x12\x16\n" +
+	"\x06method\x18\n" +
+	" \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\v \x01(\tR\x04path\x12\x16\n" +
+	"\x06status\x18\f \x01(\x05R\x06status\x12\x14\n" +
+	"\x05roles\x18\r \x03(\tR\x05roles\x12\x19\n" +
+	"\btrace_id\x18\x0e \x01(\tR\atraceId\x12\x1a\n" +
+	"\binstance\x18\x0f \x01(\tR\binstance\x12\x14\n" +
+	"\x05cause\x18\x10 \x01(\tR\x05cause\x12)\n" +
+	"\x05token\x18\x11 \x01(\v2\x13.gatehouse.v1.TokenR\x05token\x122\n" +
+	"\bstanding\x18\x12 \x01(\v2\x16.gatehouse.v1.StandingR\bstanding\"\xfa\x04\n" +
+	"\x05Token\x12\x1a\n" +
+	"\bverified\x18\x01 \x01(\bR\bverified\x12\x1c\n" +
+	"\tmalformed\x18\x02 \x01(\tR\tmalformed\x12\x18\n" +
+	"\aprofile\x18\x03 \x01(\tR\aprofile\x12\x1c\n" +
+	"\talgorithm\x18\x04 \x01(\tR\talgorithm\x12\x15\n" +
+	"\x06key_id\x18\x05 \x01(\tR\x05keyId\x12!\n" +
+	"\fheld_against\x18\x06 \x01(\tR\vheldAgainst\x12\x1d\n" +
+	"\asubject\x18\a \x01(\tH\x00R\asubject\x88\x01\x01\x12\x16\n" +
+	"\x06issuer\x18\b \x01(\tR\x06issuer\x12\x1a\n" +
+	"\baudience\x18\t \x03(\tR\baudience\x12!\n" +
+	"\fhas_audience\x18\n" +
+	" \x01(\bR\vhasAudience\x127\n" +
+	"\tissued_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bissuedAt\x129\n" +
+	"\n" +
+	"not_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x129\n" +
+	"\n" +
+	"expires_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\"\n" +
+	"\n" +
+	"session_id\x18\x0e \x01(\tH\x01R\tsessionId\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"company_id\x18\x0f \x01(\tR\tcompanyId\x12\x12\n" +
+	"\x04role\x18\x10 \x01(\tR\x04role\x12\x14\n" +
+	"\x05roles\x18\x11 \x03(\tR\x05roles\x12\x18\n" +
+	"\aaltered\x18\x12 \x01(\bR\aalteredB\n" +
+	"\n" +
+	"\b_subjectB\r\n" +
+	"\v_session_id\"\xd9\x02\n" +
+	"\bStanding\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06exists\x18\x02 \x01(\bR\x06exists\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x12:\n" +
+	"\vmemberships\x18\x04 \x03(\v2\x18.gatehouse.v1.MembershipR\vmemberships\x120\n" +
+	"\x14memberships_left_out\x18\x05 \x01(\x05R\x12membershipsLeftOut\x12\x1c\n" +
+	"\tsuspended\x18\x06 \x01(\bR\tsuspended\x12/\n" +
+	"\asession\x18\a \x01(\v2\x15.gatehouse.v1.SessionR\asession\x12H\n" +
+	"\x12tokens_valid_after\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x10tokensValidAfter\"]\n" +
+	"\n" +
+	"Membership\x12\x1d\n" +
+	"\n" +
+	"company_id\x18\x01 \x01(\tR\tcompanyId\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1c\n" +
+	"\tsuspended\x18\x03 \x01(\bR\tsuspended\"\xab\x01\n" +
+	"\aSession\x12\x16\n" +
+	"\x06exists\x18\x01 \x01(\bR\x06exists\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\x129\n" +
+	"\n" +
+	"valid_from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tvalidFrom\x127\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter*Z\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rOUTCOME_ALLOW\x10\x01\x12\x10\n" +
@@ -218,18 +843,34 @@ func file_gatehouse_v1_decision_proto_rawDescGZIP() []byte {
 }
 
 var file_gatehouse_v1_decision_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_gatehouse_v1_decision_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_gatehouse_v1_decision_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_gatehouse_v1_decision_proto_goTypes = []any{
-	(Outcome)(0),     // 0: gatehouse.v1.Outcome
-	(*Decision)(nil), // 1: gatehouse.v1.Decision
+	(Outcome)(0),                  // 0: gatehouse.v1.Outcome
+	(*Decision)(nil),              // 1: gatehouse.v1.Decision
+	(*Token)(nil),                 // 2: gatehouse.v1.Token
+	(*Standing)(nil),              // 3: gatehouse.v1.Standing
+	(*Membership)(nil),            // 4: gatehouse.v1.Membership
+	(*Session)(nil),               // 5: gatehouse.v1.Session
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_gatehouse_v1_decision_proto_depIdxs = []int32{
-	0, // 0: gatehouse.v1.Decision.outcome:type_name -> gatehouse.v1.Outcome
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0,  // 0: gatehouse.v1.Decision.outcome:type_name -> gatehouse.v1.Outcome
+	6,  // 1: gatehouse.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	2,  // 2: gatehouse.v1.Decision.token:type_name -> gatehouse.v1.Token
+	3,  // 3: gatehouse.v1.Decision.standing:type_name -> gatehouse.v1.Standing
+	6,  // 4: gatehouse.v1.Token.issued_at:type_name -> google.protobuf.Timestamp
+	6,  // 5: gatehouse.v1.Token.not_before:type_name -> google.protobuf.Timestamp
+	6,  // 6: gatehouse.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 7: gatehouse.v1.Standing.memberships:type_name -> gatehouse.v1.Membership
+	5,  // 8: gatehouse.v1.Standing.session:type_name -> gatehouse.v1.Session
+	6,  // 9: gatehouse.v1.Standing.tokens_valid_after:type_name -> google.protobuf.Timestamp
+	6,  // 10: gatehouse.v1.Session.valid_from:type_name -> google.protobuf.Timestamp
+	6,  // 11: gatehouse.v1.Session.not_after:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_gatehouse_v1_decision_proto_init() }
@@ -237,13 +878,14 @@ func file_gatehouse_v1_decision_proto_init() {
 	if File_gatehouse_v1_decision_proto != nil {
 		return
 	}
+	file_gatehouse_v1_decision_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_gatehouse_v1_decision_proto_rawDesc), len(file_gatehouse_v1_decision_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   1,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
