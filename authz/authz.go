@@ -25,6 +25,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/token"
+	gatehousev1 "github.com/atenex/gatehouse/proto/gatehouse/v1"
 )
 
 // Verifier says what a token says, or which problem it has. An error that
@@ -80,9 +82,39 @@ type Options struct {
 	// under their own label up to a bound, and as "other" past it.
 	Routes []string
 
+	// Recorder keeps decisions; nil: nobody does, which costs nothing.
+	Recorder Recorder
+	// Tokens reads what a token says, for Recorder and for Explain: the verifier
+	// behind Verifier, whose own answer may come from memory and is short. nil:
+	// Verifier itself, if it is one of package token.
+	Tokens *token.Verifier
+	// Instance names this replica in what is recorded.
+	Instance string
+
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 	Clock      func() time.Time // nil: time.Now
+}
+
+// Recorder keeps decisions. It may be asked by any number of goroutines and must
+// not wait.
+//
+// It is asked first, because what it is not interested in should cost no more than
+// that question: what a token says is read only for a record.
+type Recorder interface {
+	// Wants reports whether a decision that ended like this is to be recorded.
+	Wants(outcome gatehousev1.Outcome) bool
+	// Record takes a decision over, which nobody else holds.
+	Record(d *gatehousev1.Decision)
+}
+
+func (o Options) rules() rules {
+	return rules{
+		skipUser:          o.SkipUserCheck,
+		skipCompany:       o.SkipCompanyCheck || o.SkipUserCheck,
+		tokenRoles:        o.TokenRoles,
+		legacyTokensUntil: o.LegacyTokensUntil,
+	}
 }
 
 // Gate decides. It may be used by any number of goroutines and starts none.
@@ -98,6 +130,10 @@ type Gate struct {
 
 	observer *observer
 	ready    atomic.Bool
+
+	recorder Recorder        // nil: none
+	tokens   *token.Verifier // nil: neither a recorder nor explanations
+	instance string
 }
 
 // New makes a gate and registers its metrics.
@@ -111,6 +147,12 @@ func New(o Options) (*Gate, error) {
 		return nil, errors.New("a gate needs a metrics registry and a logger")
 	case o.LookupTimeout < 0:
 		return nil, errors.New("a negative lookup time-out")
+	}
+	if o.Tokens == nil {
+		o.Tokens, _ = o.Verifier.(*token.Verifier)
+	}
+	if o.Recorder != nil && o.Tokens == nil {
+		return nil, errors.New("a gate with a recorder needs to read tokens")
 	}
 	if o.LookupTimeout == 0 {
 		o.LookupTimeout = DefaultLookupTimeout
@@ -130,20 +172,18 @@ func New(o Options) (*Gate, error) {
 		return nil, err
 	}
 	g := &Gate{
-		verifier:  o.Verifier,
-		directory: o.Directory,
-		memory:    o.Memory,
-		answers:   answers,
-		rules: rules{
-			skipUser:          o.SkipUserCheck,
-			skipCompany:       o.SkipCompanyCheck || o.SkipUserCheck,
-			tokenRoles:        o.TokenRoles,
-			legacyTokensUntil: o.LegacyTokensUntil,
-		},
+		verifier:      o.Verifier,
+		directory:     o.Directory,
+		memory:        o.Memory,
+		answers:       answers,
+		rules:         o.rules(),
 		lookupTimeout: o.LookupTimeout,
 		clock:         o.Clock,
 		since:         since,
 		observer:      observer,
+		recorder:      o.Recorder,
+		tokens:        o.Tokens,
+		instance:      o.Instance,
 	}
 	g.ready.Store(o.SkipUserCheck)
 	return g, nil

@@ -73,8 +73,8 @@ func (d decision) refused(err error) decision {
 }
 
 // decide is the whole decision about one request. It knows nothing of Envoy and
-// does not panic.
-func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision) {
+// does not panic. Where t is not nil, it leaves behind what it went by.
+func (g *Gate) decide(ctx context.Context, r request, now time.Time, t *trail) (d decision) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
 			d = decision{mode: d.mode, identity: d.identity}.refused(problem.Internal.Because(fmt.Errorf("panic: %v", thrown)))
@@ -84,6 +84,7 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision
 
 	p := readPolicy(r.mode, r.roles)
 	d.mode = p.mode
+	t.asks(p)
 	if p.mode == open {
 		d.outcome, d.anonymous = allowed, true
 		return d
@@ -92,15 +93,17 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision
 	if err != nil {
 		return d.refused(err)
 	}
-	c, err := g.verifier.Verify(raw, now)
+	t.brought(raw)
+	c, err := g.verify(ctx, raw, now, t)
 	if err != nil {
 		return d.refused(err)
 	}
+	t.proved(c)
 	d.identity = identity.Identity{User: c.User, Company: c.Company, Email: c.Email}
 
 	var standing identity.Standing
 	if !g.rules.skipUser && !c.User.IsZero() {
-		if standing, err = g.look(ctx, c); err != nil {
+		if standing, err = g.look(ctx, c, t); err != nil {
 			return d.refused(problem.Unavailable.Because(err))
 		}
 		d.identity.Email = standing.Email
@@ -115,11 +118,26 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time) (d decision
 	return d
 }
 
+// verify asks the verifier, in a span of its own where the check has one.
+func (g *Gate) verify(ctx context.Context, raw string, now time.Time, t *trail) (identity.Credential, error) {
+	if t.traced() {
+		_, span := t.child(ctx, spanVerify)
+		defer span.End()
+	}
+	return g.verifier.Verify(raw, now)
+}
+
 // look asks memory and then the directory, for no longer than the gate waits. An
 // answer that comes later is no answer: Envoy may have given up by then.
-func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standing, error) {
+func (g *Gate) look(ctx context.Context, c identity.Credential, t *trail) (identity.Standing, error) {
+	if t.traced() {
+		inner, span := t.child(ctx, spanLookup)
+		defer span.End()
+		ctx = inner
+	}
 	if g.memory != nil {
 		if standing, known := g.memory.Peek(c.User, c.Session, c.Company); known {
+			t.learned(standing, sourceMemory)
 			return standing, nil
 		}
 	}
@@ -137,6 +155,7 @@ func (g *Gate) look(ctx context.Context, c identity.Credential) (identity.Standi
 		if !g.ready.Load() {
 			g.ready.Store(true)
 		}
+		t.learned(standing, sourceDatabase)
 		return standing, nil
 	case caller.Err() != nil:
 		return identity.Standing{}, fmt.Errorf("the caller went away while the user was looked up: %w", err)

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/problem"
 )
@@ -144,7 +144,11 @@ func (o *observer) lookedUp(took time.Duration, err error) {
 // decided counts and logs one answer.
 func (o *observer) decided(ctx context.Context, r request, d decision, start time.Time, took time.Duration) {
 	o.count(r.route, d.reason())
-	o.duration.Observe(took.Seconds())
+	if exemplary, ok := o.duration.(prometheus.ExemplarObserver); ok && trace.SpanContextFromContext(ctx).IsSampled() {
+		exemplary.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID(ctx)})
+	} else {
+		o.duration.Observe(took.Seconds())
+	}
 	o.line(ctx, r, d, took, start.Add(took))
 }
 
@@ -178,13 +182,14 @@ func (o *observer) line(ctx context.Context, r request, d decision, took time.Du
 	if !o.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	put := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
 		}
 	}
 	put("request_id", r.id)
+	put("trace_id", traceID(ctx))
 	put("decision", d.outcome.String())
 	put("reason", d.reason())
 	put("route", r.route)
@@ -195,7 +200,7 @@ func (o *observer) line(ctx context.Context, r request, d decision, took time.Du
 	if !d.identity.Company.IsZero() {
 		put("company_id", d.identity.Company.String())
 	}
-	attrs = append(attrs, slog.Float64("duration_ms", math.Round(float64(took.Microseconds()))/1000))
+	attrs = append(attrs, slog.Float64("duration_ms", milliseconds(took)))
 	if d.cause != nil {
 		put("cause", d.cause.Error())
 	}

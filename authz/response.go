@@ -203,21 +203,15 @@ func sendable(email string) bool {
 	return true
 }
 
-// published is the decision in the words of our own contract (proto).
+// published is the decision in the words of our own contract (proto), as far as
+// Envoy is told; record.go has the rest.
 func published(r request, d decision) *gatehousev1.Decision {
 	out := &gatehousev1.Decision{
-		Outcome:   gatehousev1.Outcome_OUTCOME_ERROR,
+		Outcome:   d.outcome.published(),
 		Reason:    d.reason(),
 		Route:     r.route,
 		Mode:      d.mode.String(),
 		RequestId: r.id,
-	}
-	switch d.outcome {
-	case allowed:
-		out.Outcome = gatehousev1.Outcome_OUTCOME_ALLOW
-	case denied:
-		out.Outcome = gatehousev1.Outcome_OUTCOME_DENY
-	case failed:
 	}
 	if !d.identity.User.IsZero() {
 		out.UserId = d.identity.User.String()
@@ -244,6 +238,17 @@ func metadata(d *gatehousev1.Decision) *structpb.Struct {
 	put("user_id", d.GetUserId())
 	put("company_id", d.GetCompanyId())
 	return &structpb.Struct{Fields: fields}
+}
+
+func (o outcome) published() gatehousev1.Outcome {
+	switch o {
+	case allowed:
+		return gatehousev1.Outcome_OUTCOME_ALLOW
+	case denied:
+		return gatehousev1.Outcome_OUTCOME_DENY
+	default:
+		return gatehousev1.Outcome_OUTCOME_ERROR
+	}
 }
 
 func word(o gatehousev1.Outcome) string {

@@ -112,18 +112,28 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 	g.observer.inFlight.Add(1)
 	defer g.observer.inFlight.Add(-1)
 
+	var t *trail // nil: nobody asks what the decision went by
+	span := recording(ctx)
+	if g.recorder != nil || span.records() {
+		t = &trail{span: span}
+	}
 	start := g.clock()
 	r, err := g.read(asked)
 	if err != nil {
 		d = d.refused(problem.Internal.Because(err))
 	} else {
-		d = g.decide(ctx, r, start)
+		d = g.decide(ctx, r, start, t)
 	}
 	if out, err = g.write(into, r, d); err != nil {
 		d = d.refused(problem.Internal.Because(err))
 		out = faulty(into, r, d)
 	}
-	g.observer.decided(ctx, r, d, start, g.since(start))
+	took := g.since(start)
+	g.observer.decided(ctx, r, d, start, took)
+	if t != nil {
+		t.span.tell(r, d)
+		g.record(ctx, r, d, t, start, took)
+	}
 	return out
 }
 

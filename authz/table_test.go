@@ -133,11 +133,19 @@ func TestEveryRowOfTheContract(t *testing.T) {
 // ${TOKEN} in it, the one that is asked has the token.
 func (c row) ask(t testing.TB) (*authv3.CheckRequest, *authv3.CheckResponse) {
 	t.Helper()
+	in, asked, o := c.make(t)
+	return in, alike(t, bothPaths(t, o), wire(t, asked))
+}
+
+// make gives the row's request, without its token and with it, and what its gate
+// is made of.
+func (c row) make(t testing.TB) (in, asked *authv3.CheckRequest, o authz.Options) {
+	t.Helper()
 	user := c.user
 	if user == nil {
 		user = saying(member())
 	}
-	o := options(t, c.rules, user)
+	o = options(t, c.rules, user)
 	if c.gate != nil {
 		c.gate(&o)
 	}
@@ -153,8 +161,8 @@ func (c row) ask(t testing.TB) (*authv3.CheckRequest, *authv3.CheckResponse) {
 	if c.claims != "" {
 		authorization = "Bearer ${TOKEN}"
 	}
-	in := request(authorization, c.edits...)
-	asked := proto.Clone(in).(*authv3.CheckRequest)
+	in = request(authorization, c.edits...)
+	asked = proto.Clone(in).(*authv3.CheckRequest)
 	http := asked.Attributes.Request.Http
 	for name, value := range http.Headers {
 		http.Headers[name] = strings.ReplaceAll(value, "${TOKEN}", raw)
@@ -162,7 +170,7 @@ func (c row) ask(t testing.TB) (*authv3.CheckRequest, *authv3.CheckResponse) {
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		h.RawValue = bytes.ReplaceAll(h.RawValue, []byte("${TOKEN}"), []byte(raw))
 	}
-	return in, alike(t, bothPaths(t, o), wire(t, asked))
+	return in, asked, o
 }
 
 func TestTheTableForgetsNoRefusalAndNoFile(t *testing.T) {

@@ -73,7 +73,7 @@ var libraries = []library{
 	// request, write an answer, or hold the server between the two.
 	{
 		module: "github.com/envoyproxy/go-control-plane/envoy",
-		files:  []string{"envoy/*", "envoy/lint/...", "authz/request.go", "authz/response.go", "authz/server.go", "tests/bench/..."},
+		files:  []string{"envoy/*", "envoy/lint/...", "authz/request.go", "authz/response.go", "authz/effects.go", "authz/server.go", "tests/bench/..."},
 		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"},
 	},
 	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.

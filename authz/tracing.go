@@ -1,0 +1,65 @@
+package authz
+
+import (
+	"context"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// The names of the spans below that of a check.
+const (
+	tracerName = "github.com/atenex/gatehouse/authz"
+	spanVerify = "verify token"
+	spanLookup = "look up user"
+)
+
+// span is that of a check, which whoever serves gRPC has begun; nil: there is none
+// that records, and nothing is to be told.
+type span struct{ trace.Span }
+
+// recording finds it.
+func recording(ctx context.Context) span {
+	if s := trace.SpanFromContext(ctx); s.IsRecording() {
+		return span{s}
+	}
+	return span{}
+}
+
+func (s span) records() bool { return s.Span != nil }
+
+// traceID is that of the request, recorded or not; empty: it has none.
+func traceID(ctx context.Context) string {
+	if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
+		return id.String()
+	}
+	return ""
+}
+
+// tell says on the span what was decided, in the words of the log.
+func (s span) tell(r request, d decision) {
+	if !s.records() {
+		return
+	}
+	attributes := make([]attribute.KeyValue, 0, 5)
+	attributes = append(attributes,
+		attribute.String("gatehouse.decision", d.outcome.String()),
+		attribute.String("gatehouse.reason", d.reason()),
+		attribute.String("gatehouse.mode", d.mode.String()),
+	)
+	if r.route != "" {
+		attributes = append(attributes, attribute.String("gatehouse.route", strings.Clone(r.route)))
+	}
+	if !d.identity.User.IsZero() {
+		attributes = append(attributes, attribute.String("gatehouse.user_id", d.identity.User.String()))
+	}
+	s.SetAttributes(attributes...)
+}
+
+func (t *trail) traced() bool { return t != nil && t.span.records() }
+
+// child begins a span below that of the check.
+func (t *trail) child(ctx context.Context, name string) (context.Context, trace.Span) {
+	return t.span.TracerProvider().Tracer(tracerName).Start(ctx, name)
+}
