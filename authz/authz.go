@@ -10,7 +10,8 @@
 // check past those messages, and must say the same.
 //
 // It must never know how a token is spelled, where users are stored, or any
-// setting by its name; it never sees a path, a body or a query. Doubt refuses:
+// setting by its name; it never sees a body or a query, and reads nothing out of a
+// path itself. Doubt refuses:
 // every zero value here is the strictest one, and nothing but an answer that was
 // built as an allow leaves as an allow.
 package authz
@@ -78,6 +79,10 @@ type Options struct {
 	// DefaultLookupTimeout.
 	LookupTimeout time.Duration
 
+	// Router says what a check asks for that comes without context extensions; nil:
+	// such a check is strict.
+	Router Router
+
 	// Routes are the names whose metrics start at zero. Other names are counted
 	// under their own label up to a bound, and as "other" past it.
 	Routes []string
@@ -122,6 +127,7 @@ type Gate struct {
 	verifier      Verifier
 	directory     Directory
 	memory        Memory
+	router        Router   // nil: none
 	answers       *answers // nil: only the ordinary path is taken
 	rules         rules
 	lookupTimeout time.Duration
@@ -175,6 +181,7 @@ func New(o Options) (*Gate, error) {
 		verifier:      o.Verifier,
 		directory:     o.Directory,
 		memory:        o.Memory,
+		router:        o.Router,
 		answers:       answers,
 		rules:         o.rules(),
 		lookupTimeout: o.LookupTimeout,

@@ -16,6 +16,7 @@ func (g *Gate) TakesTheFastPath(ctx context.Context, asked string) (reads, write
 	if !reads {
 		return false, false
 	}
+	g.locate(&r)
 	d := g.decide(ctx, r, g.clock(), nil)
 	_, writes = g.answers.append(nil, &d)
 	return true, writes

@@ -27,6 +27,7 @@ const (
 
 	fieldMethod    = 2 // AttributeContext.HttpRequest
 	fieldHeaders   = 3
+	fieldPath      = 4
 	fieldHeaderMap = 13
 
 	fieldKey   = 1 // an entry of any map
@@ -76,6 +77,12 @@ func fastRequest(asked string) (r request, ok bool) {
 			if r.method = f.value; !utf8.ValidString(f.value) {
 				return r, false
 			}
+		case f.is(fieldPath):
+			// Clients choose it, and need not make it text. The ordinary path would
+			// refuse them with a fault of ours, which this is not.
+			if r.path = ""; utf8.ValidString(f.value) {
+				r.path = withoutQuery(f.value)
+			}
 		}
 	}
 	return r, true
@@ -117,6 +124,7 @@ func (r *request) extension(entry string) bool {
 	default:
 		return true
 	}
+	r.told = true
 	return utf8.ValidString(value)
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,10 +100,13 @@ func FuzzBothPathsDecideAlike(f *testing.F) {
 		request(inCompany(), rawHeaders()),
 		request("", extension("auth_mode", "none")),
 		request(inCompany(), extension("roles", "admin, user"), method("OPTIONS")),
+		untold("GET", "/none?/strict", ""), untold("POST", "/strict/admin", inCompany()),
 	} {
 		f.Add([]byte(wire(f, in)))
 	}
-	gates := bothPaths(f, options(f, token.Rules{}, saying(member())))
+	o := options(f, token.Rules{}, saying(member()))
+	o.Router = byPath
+	gates := bothPaths(f, o)
 	f.Fuzz(func(t *testing.T, asked []byte) { alike(t, gates, string(asked)) })
 }
 
@@ -189,8 +193,8 @@ func read(t testing.TB, asked string) string {
 	}
 	type below = map[protowire.Number]func([]byte) []byte
 	http := func(text []byte) []byte {
-		return message(text, nil, func(n protowire.Number, value []byte) bool {
-			return n == 2 || n == 3 && named(value, "authorization", "x-request-id")
+		return message(text, below{4: pathOrNone}, func(n protowire.Number, value []byte) bool {
+			return n == 2 || n == 4 || n == 3 && named(value, "authorization", "x-request-id")
 		})
 	}
 	request := func(text []byte) []byte { return message(text, below{2: http}, keep(2)) }
@@ -200,6 +204,14 @@ func read(t testing.TB, asked string) string {
 		})
 	}
 	return string(message([]byte(asked), below{1: attributes}, keep(1)))
+}
+
+// pathOrNone is how the fast path takes a path that is no text.
+func pathOrNone(path []byte) []byte {
+	if utf8.Valid(path) {
+		return path
+	}
+	return nil
 }
 
 func wire(t testing.TB, in *authv3.CheckRequest) string {

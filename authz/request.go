@@ -13,11 +13,13 @@ import (
 type request struct {
 	authorization values // of every Authorization field
 	method        string
+	path          string // without the query; empty where it is no text
 	id            string // X-Request-ID, printable and bounded
 	route         string // a name for metrics, printable and bounded
 
 	mode  string // as the route's configuration spells it
 	roles string // likewise; empty: none asked for
+	told  bool   // Envoy said something of the route, so that no Router is asked
 }
 
 // values are those of a header field of which there may be only one. More than
@@ -57,18 +59,25 @@ func decodeRequest(asked string) (request, error) {
 }
 
 // readRequest takes what is needed out of Envoy's message. This is the ordinary
-// path: fast_request.go reads most requests, and must read them alike. The path is not
-// among it: what a route asks for is said by the route's own configuration, and
-// a second reading of the path could only differ from Envoy's.
+// path: fast_request.go reads most requests, and must read them alike. The path is
+// for a Router and for whoever is told of the decision: where the route's own
+// configuration says what it asks for, a second reading could only differ from
+// Envoy's.
 func readRequest(in *authv3.CheckRequest) request {
 	attributes := in.GetAttributes()
 	extensions := attributes.GetContextExtensions()
 	http := attributes.GetRequest().GetHttp()
 	r := request{
 		method: http.GetMethod(),
+		path:   withoutQuery(http.GetPath()),
 		route:  printable(extensions[extensionRoute]),
 		mode:   extensions[extensionMode],
 		roles:  extensions[extensionRoles],
+	}
+	for _, name := range [...]string{extensionMode, extensionRoute, extensionRoles} {
+		if _, given := extensions[name]; given {
+			r.told = true
+		}
 	}
 	// Envoy fills headers, or header_map with encode_raw_headers. Both are read,
 	// so that neither setting can hide a second Authorization header.
@@ -86,6 +95,11 @@ func readRequest(in *authv3.CheckRequest) request {
 		r.header(h.GetKey(), value)
 	}
 	return r
+}
+
+func withoutQuery(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
 }
 
 func (r *request) header(name, value string) {

@@ -122,6 +122,7 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 	if err != nil {
 		d = d.refused(problem.Internal.Because(err))
 	} else {
+		g.locate(&r)
 		d = g.decide(ctx, r, start, t)
 	}
 	if out, err = g.write(into, r, d); err != nil {
