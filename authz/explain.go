@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/problem"
@@ -21,7 +22,8 @@ type Question struct {
 	RequestID     string
 
 	// Mode, Route and Roles are the context extensions of the route, by their wire
-	// names auth_mode, route and roles.
+	// names auth_mode, route and roles. Where all are empty the proxy says nothing of
+	// the route, and Options.Router is asked, if there is one.
 	Mode, Route, Roles string
 }
 
@@ -72,15 +74,24 @@ func (g *Gate) Explain(ctx context.Context, q Question, now time.Time) (Explanat
 	if g.tokens == nil {
 		return Explanation{}, errNoReader
 	}
-	r := request{method: q.Method, id: printable(q.RequestID), mode: q.Mode, route: printable(q.Route), roles: q.Roles}
+	r := request{
+		method: q.Method, path: withoutQuery(q.Path), id: printable(q.RequestID),
+		mode: q.Mode, route: printable(q.Route), roles: q.Roles,
+		told: q.Mode != "" || q.Route != "" || q.Roles != "",
+	}
+	if !utf8.ValidString(r.path) {
+		r.path = ""
+	}
 	for _, value := range q.Authorization {
 		r.authorization.add(value)
 	}
+	g.locate(&r)
 	var t trail
 	d := g.decide(ctx, r, now, &t)
 	x := examination{
 		request: r, decision: d, trail: t,
-		at: now, rules: g.rules, tokens: g.tokens, terms: g.tokens.Terms(),
+		routed: g.router != nil && !r.told,
+		at:     now, rules: g.rules, tokens: g.tokens, terms: g.tokens.Terms(),
 	}
 	if t.raw != "" {
 		if s, err := g.tokens.Read(t.raw); err != nil {
@@ -128,6 +139,7 @@ type examination struct {
 	decision decision
 	trail    trail
 	recorded bool // judged again from a record
+	routed   bool // the route is by the path, not by the proxy's word
 
 	said      *token.Statement // nil: no token, or one that cannot be read
 	malformed string           // why it cannot

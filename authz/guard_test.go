@@ -79,7 +79,7 @@ func TestTheMetadataHasEveryFieldOfTheProtoThatIsForEnvoy(t *testing.T) {
 	// Envoy knows these itself, or they are for the decision log alone.
 	elsewhere := []string{
 		"route", "mode", "request_id", "time", "duration_ms", "method", "path", "status",
-		"roles", "trace_id", "instance", "cause", "token", "standing",
+		"roles", "trace_id", "instance", "cause", "token", "standing", "path_altered",
 	}
 	for i := range fields.Len() {
 		f := fields.Get(i)

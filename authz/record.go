@@ -21,7 +21,7 @@ import (
 const (
 	maxPath        = 1024
 	maxText        = 256
-	maxList        = 32
+	maxList        = 16
 	maxMemberships = 64
 )
 
@@ -43,7 +43,8 @@ func (g *Gate) recorded(r request, d decision, t *trail, at time.Time) *gatehous
 	out.Route, out.RequestId = strings.Clone(out.Route), strings.Clone(out.RequestId)
 	out.Time = timestamppb.New(at)
 	out.Method = strings.Clone(printable(r.method))
-	out.Path, _ = clean(pathOf(r), maxPath)
+	path, whole := clean(r.path, maxPath)
+	out.Path, out.PathAltered = path, !whole
 	out.Status = statusSeen(d)
 	out.Instance = g.instance
 	if d.cause != nil {
@@ -61,12 +62,6 @@ func (g *Gate) recorded(r request, d decision, t *trail, at time.Time) *gatehous
 	return out
 }
 
-// pathOf is the path without the query, in which clients put what is no business
-// of a log's.
-func pathOf(request) string {
-	return ""
-}
-
 // statusSeen is what a client sees of a refusal. What it sees of an allow is the
 // upstream's to say.
 func statusSeen(d decision) int32 {
@@ -81,7 +76,7 @@ func rolesAsked(p policy) []string {
 	var names []string
 	for name := range strings.SplitSeq(p.roles, ",") {
 		name, _ = clean(strings.TrimSpace(name), maxText)
-		if name != "" && len(names) < maxList {
+		if name != "" {
 			names = append(names, name)
 		}
 	}

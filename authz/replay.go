@@ -19,14 +19,15 @@ import (
 // decide. It asks nobody, and may be used by any number of goroutines.
 type Replayer struct {
 	rules   rules
+	router  Router // nil: routes are as recorded
 	tokens  *token.Verifier
 	answers *answers
 }
 
 // NewReplayer takes the rules out of o: those on users, companies, roles and old
-// tokens, the routes, and Tokens (or Verifier, if it is one of package token),
-// which is needed. Directory, Memory, Recorder, Registerer, Logger and Clock are
-// not.
+// tokens, and Tokens (or Verifier, if it is one of package token), which is needed.
+// Where there is a Router, every decision is routed again, whoever said at that time
+// what its route asks for. The rest of o is not looked at.
 func NewReplayer(o Options) (*Replayer, error) {
 	if o.Tokens == nil {
 		o.Tokens, _ = o.Verifier.(*token.Verifier)
@@ -38,7 +39,7 @@ func NewReplayer(o Options) (*Replayer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Replayer{rules: o.rules(), tokens: o.Tokens, answers: answers}, nil
+	return &Replayer{rules: o.rules(), router: o.Router, tokens: o.Tokens, answers: answers}, nil
 }
 
 // Verdict is what became of a decision that was judged again.
@@ -102,7 +103,8 @@ func (p *Replayer) Explain(d *gatehousev1.Decision) (Explanation, Replayed, erro
 		return Explanation{Decision: d}, said, nil
 	}
 	x := examination{
-		request: requestOf(d), decision: again, trail: *t, recorded: true,
+		request: p.request(d), decision: again, trail: *t,
+		recorded: true, routed: p.router != nil,
 		at: d.GetTime().AsTime(), rules: p.rules, tokens: p.tokens, terms: p.tokens.Terms(),
 		malformed: d.GetToken().GetMalformed(),
 	}
@@ -118,7 +120,10 @@ func (p *Replayer) Explain(d *gatehousev1.Decision) (Explanation, Replayed, erro
 func (p *Replayer) judge(d *gatehousev1.Decision) (decision, *trail, *witness) {
 	w := &witness{record: d, tokens: p.tokens}
 	t := &trail{}
-	again := p.gate(w).decide(context.Background(), requestOf(d), d.GetTime().AsTime(), t)
+	again := p.gate(w).decide(context.Background(), p.request(d), d.GetTime().AsTime(), t)
+	if p.router != nil && d.GetPathAltered() {
+		_ = w.lacks("the path was too long or not printable, and not recorded as it was")
+	}
 	if t.source != "" {
 		t.source = d.GetStanding().GetSource()
 	}
@@ -129,11 +134,12 @@ func (p *Replayer) gate(w *witness) *Gate {
 	return &Gate{verifier: w, memory: w, rules: p.rules, answers: p.answers, tokens: p.tokens}
 }
 
-// requestOf is the request as far as it was recorded. Where a token was brought, or
-// may have been, something stands in its place: the witness knows what.
-func requestOf(d *gatehousev1.Decision) request {
+// request is the one that was decided on, as far as it was recorded. Where a token
+// was brought, or may have been, something stands in its place: the witness knows
+// what.
+func (p *Replayer) request(d *gatehousev1.Decision) request {
 	r := request{
-		method: d.GetMethod(), id: d.GetRequestId(),
+		method: d.GetMethod(), path: d.GetPath(), id: d.GetRequestId(),
 		route: d.GetRoute(), mode: d.GetMode(), roles: strings.Join(d.GetRoles(), ","),
 	}
 	if len(d.GetRoles()) > 0 && r.roles == "" {
@@ -142,6 +148,7 @@ func requestOf(d *gatehousev1.Decision) request {
 	if d.GetReason() != problem.NotAuthenticated.Reason {
 		r.authorization.add("Bearer recorded")
 	}
+	(&Gate{router: p.router}).locate(&r)
 	return r
 }
 

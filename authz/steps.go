@@ -22,10 +22,13 @@ func (x *examination) route() string {
 	p := x.trail.policy
 	var b strings.Builder
 	method, _ := clean(x.request.method, maxName)
-	path, _ := clean(pathOf(x.request), maxPath)
+	path, _ := clean(x.request.path, maxPath)
 	fmt.Fprintf(&b, "%s %s", orElse(method, "no method"), orElse(path, "no path"))
 	if x.request.route != "" {
 		fmt.Fprintf(&b, ", route %s", x.request.route)
+	}
+	if x.routed {
+		b.WriteString(" by the route table")
 	}
 	fmt.Fprintf(&b, ": mode %s", x.decision.mode)
 	switch asked := x.request.mode; {

@@ -134,7 +134,9 @@ type Decision struct {
 	Token *Token `protobuf:"bytes,17,opt,name=token,proto3" json:"token,omitempty"`
 	// What was true of the user at that moment; left out where nobody was asked,
 	// because the check ended before or because the rules do not ask.
-	Standing      *Standing `protobuf:"bytes,18,opt,name=standing,proto3" json:"standing,omitempty"`
+	Standing *Standing `protobuf:"bytes,18,opt,name=standing,proto3" json:"standing,omitempty"`
+	// The path is not as in the request: it was cut, or had what cannot be printed.
+	PathAltered   bool `protobuf:"varint,19,opt,name=path_altered,json=pathAltered,proto3" json:"path_altered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -295,8 +297,15 @@ func (x *Decision) GetStanding() *Standing {
 	return nil
 }
 
+func (x *Decision) GetPathAltered() bool {
+	if x != nil {
+		return x.PathAltered
+	}
+	return false
+}
+
 // Token is what a token says of itself, true or not: all that a judgement depends
-// on, but for the signature. Texts are cut at 256 bytes, lists after 32 of them,
+// on, but for the signature. Texts are cut at 256 bytes, lists after 16 of them,
 // and what cannot be printed is replaced by underscores. In the place of an id that
 // is no UUID, and may be an email for all we know, stands "[not a UUID]".
 type Token struct {
@@ -752,7 +761,7 @@ var File_gatehouse_v1_decision_proto protoreflect.FileDescriptor
 
 const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x1bgatehouse/v1/decision.proto\x12\fgatehouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x04\n" +
+	"\x1bgatehouse/v1/decision.proto\x12\fgatehouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x04\n" +
 	"\bDecision\x12/\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x15.gatehouse.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
@@ -775,7 +784,8 @@ const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"\binstance\x18\x0f \x01(\tR\binstance\x12\x14\n" +
 	"\x05cause\x18\x10 \x01(\tR\x05cause\x12)\n" +
 	"\x05token\x18\x11 \x01(\v2\x13.gatehouse.v1.TokenR\x05token\x122\n" +
-	"\bstanding\x18\x12 \x01(\v2\x16.gatehouse.v1.StandingR\bstanding\"\xfa\x04\n" +
+	"\bstanding\x18\x12 \x01(\v2\x16.gatehouse.v1.StandingR\bstanding\x12!\n" +
+	"\fpath_altered\x18\x13 \x01(\bR\vpathAltered\"\xfa\x04\n" +
 	"\x05Token\x12\x1a\n" +
 	"\bverified\x18\x01 \x01(\bR\bverified\x12\x1c\n" +
 	"\tmalformed\x18\x02 \x01(\tR\tmalformed\x12\x18\n" +
