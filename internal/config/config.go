@@ -35,6 +35,7 @@ type Settings struct {
 	Throttle     Throttle
 	Registration Registration
 	Supabase     Supabase
+	DecisionLog  DecisionLog
 
 	// TrustedProxies are the peers whose X-Forwarded-For the login service
 	// believes.

@@ -20,6 +20,7 @@ func table() []row {
 	rows = append(rows, throttleRows()...)
 	rows = append(rows, edgeRows()...)
 	rows = append(rows, supabaseRows()...)
+	rows = append(rows, decisionRows()...)
 	rows = append(rows, programRows()...)
 	return rows
 }

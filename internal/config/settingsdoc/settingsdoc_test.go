@@ -28,7 +28,7 @@ func TestEverySettingHasOneRow(t *testing.T) {
 		switch {
 		case len(cells) != 4:
 			t.Errorf("%s: %d columns, want 4", d.Name, len(cells))
-		case strings.Contains(cells[0], "_FILE") != d.File:
+		case strings.Contains(cells[0], "…_FILE") != d.File:
 			t.Errorf("%s: first column %q, file form %v", d.Name, cells[0], d.File)
 		case strings.Contains(cells[3], "Not available") == d.Available:
 			t.Errorf("%s: meaning %q, available %v", d.Name, cells[3], d.Available)
@@ -41,8 +41,9 @@ func TestEverySettingHasOneRow(t *testing.T) {
 }
 
 // The names of the contract, sections 1, 2, 3 and 12, and those that it leaves to
-// us: the figures of the throttle, what authz remembers and for how long, how long
-// the audit log is kept and which roles an invitation may give. A setting that is
+// us: the figures of the throttle, what authz remembers and for how long, where it
+// records what it decides, how long the audit log is kept and which roles an
+// invitation may give. A setting that is
 // added or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 	want := strings.Fields(`
@@ -61,7 +62,8 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
 		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ENVOY_BIN PG_BIN
 		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE TOKEN_CACHE TOKEN_CACHE_BYTES
-		AUDIT_RETENTION INVITATION_ROLES`)
+		AUDIT_RETENTION INVITATION_ROLES
+		DECISION_LOG DECISION_LOG_SAMPLE DECISION_LOG_MAX_SIZE DECISION_LOG_MAX_FILES`)
 	have := make(map[string]bool)
 	for _, d := range config.Describe() {
 		have[d.Name] = true
