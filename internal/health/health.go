@@ -1,6 +1,6 @@
 // Package health is the operations face of a service, apart from the traffic
-// it serves: /livez (the process answers), /readyz (it can do its work) and
-// /metrics.
+// it serves: /livez (the process answers), /readyz (it can do its work), /metrics
+// and /log-level.
 //
 // It must never know what makes a service ready.
 package health
@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Ops serves /livez, /readyz and /metrics to GET and HEAD. ready returns nil
-// when the service can work; its error text is shown to whoever asks, so it
-// must hold no secret.
-func Ops(metrics prometheus.Gatherer, ready func() error, log *slog.Logger) http.Handler {
+// Ops serves /livez, /readyz, /metrics and /log-level to GET and HEAD, and takes
+// another log level by PUT. ready returns nil when the service can work; its error
+// text is shown to whoever asks, so it must hold no secret.
+func Ops(metrics prometheus.Gatherer, ready func() error, level *LogLevel, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		text(w, http.StatusOK, "ok\n")
@@ -37,6 +37,9 @@ func Ops(metrics prometheus.Gatherer, ready func() error, log *slog.Logger) http
 		EnableOpenMetrics: true,
 		Timeout:           10 * time.Second,
 	}))
+	get, put := logLevel(level, log)
+	mux.HandleFunc("GET "+levelPath, get)
+	mux.HandleFunc("PUT "+levelPath, put)
 	return mux
 }
 

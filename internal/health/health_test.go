@@ -18,7 +18,7 @@ func TestOps(t *testing.T) {
 	seen := prometheus.NewCounter(prometheus.CounterOpts{Name: "gatehouse_seen_total", Help: "Seen."})
 	registry.MustRegister(seen)
 	var unready error
-	ops := health.Ops(registry, func() error { return unready }, slog.New(slog.DiscardHandler))
+	ops := health.Ops(registry, func() error { return unready }, health.NewLogLevel(slog.LevelInfo), slog.New(slog.DiscardHandler))
 
 	cases := []struct {
 		name         string

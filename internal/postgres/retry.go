@@ -38,10 +38,12 @@ func wantsProof(ctx context.Context) bool { return ctx.Value(proofKey{}) != nil 
 // The second try asks each connection for proof of life before it trusts it.
 func (s *Store) read(ctx context.Context, q query, ask func(context.Context) error) error {
 	start := time.Now()
+	ctx, span := s.traced(ctx, q)
 	err := ask(ctx)
 	if connectionLost(err) && ctx.Err() == nil {
 		err = ask(withProof(ctx))
 	}
+	ended(span, err)
 	s.metrics.observe(q, time.Since(start), err)
 	return once(err)
 }
@@ -50,7 +52,9 @@ func (s *Store) read(ctx context.Context, q query, ask func(context.Context) err
 // tried again: whether a lost connection took the change along is unknown.
 func (s *Store) write(ctx context.Context, q query, change func(context.Context) error) error {
 	start := time.Now()
+	ctx, span := s.traced(ctx, q)
 	err := change(withProof(ctx))
+	ended(span, err)
 	s.metrics.observe(q, time.Since(start), err)
 	return once(err)
 }

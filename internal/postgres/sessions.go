@@ -345,7 +345,9 @@ func plain(text string, limit int) string {
 // and is returned as it is; what is the database's says during what.
 func (s *Store) change(ctx context.Context, q query, doing string, work func(pgx.Tx) error) error {
 	start := time.Now()
+	ctx, span := s.traced(ctx, q)
 	err := s.begin(ctx, work)
+	ended(span, err)
 	s.metrics.observe(q, time.Since(start), err)
 	var refused refusal
 	var answer *pgconn.PgError

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -64,6 +65,8 @@ type Options struct {
 	// Logger hears the server's warnings, such as one about collations; nil:
 	// nobody does. Errors are returned and never logged here.
 	Logger *slog.Logger
+	// Tracer makes a span of each question; nil: nobody does.
+	Tracer trace.Tracer
 }
 
 // Store answers from one database. It is safe for concurrent use. Every method
@@ -71,6 +74,9 @@ type Options struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
+
+	tracer           trace.Tracer // nil: none
+	server, database string       // for spans
 }
 
 // Open makes a Store. It connects in the background: a database that is down is
@@ -108,11 +114,17 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 			}
 		}
 	}
+	if opts.Tracer != nil {
+		cfg.ConnConfig.Tracer = steps{}
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("making the connection pool: %w", err)
 	}
-	return &Store{pool: pool, metrics: newMetrics()}, nil
+	return &Store{
+		pool: pool, metrics: newMetrics(),
+		tracer: opts.Tracer, server: cfg.ConnConfig.Host, database: cfg.ConnConfig.Database,
+	}, nil
 }
 
 // Close ends all connections, after the queries that are on them.

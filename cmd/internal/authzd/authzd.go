@@ -87,7 +87,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	// A gate that asks nothing is ready at once.
 	ping := func(context.Context) error { return nil }
 	if s.Checks.NeedStore() {
-		store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-authz", p.Log, p.Metrics)
+		store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-authz", p.Log, p.Metrics, p.Tracing.Tracer())
 		if err != nil {
 			return daemon.Misused(err)
 		}
@@ -127,7 +127,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 
 	state := health.NewServer()
 	state.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
-	server := grpc.NewServer(authz.ServerOptions()...)
+	server := grpc.NewServer(append(authz.ServerOptions(), p.Tracing.ServerOptions()...)...)
 	gate.Register(server)
 	healthv1.RegisterHealthServer(server, state)
 
@@ -154,7 +154,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	}
 	// The operations face goes first and last, so that the drain can be seen.
 	return serve.Run(ctx, p.Drain+stopGrace,
-		serve.HTTP("operations", operations, ops.NewServer(ops.Ops(p.Metrics, ready, p.Log), p.Log)),
+		serve.HTTP("operations", operations, ops.NewServer(p.Operations(ready), p.Log)),
 		checkService(server, checks, state, p.Drain),
 	)
 }

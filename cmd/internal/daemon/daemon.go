@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -24,6 +26,9 @@ import (
 	"github.com/atenex/gatehouse/internal/atomicfile"
 	"github.com/atenex/gatehouse/internal/buildinfo"
 	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/tracing"
 )
 
 // Exit codes of every binary of ours.
@@ -47,7 +52,7 @@ type Program struct {
 	Need  config.Need
 	// Inspections are what the parts find wrong with their settings.
 	Inspections []config.Inspection
-	// Ops is the operations address, for the healthcheck.
+	// Ops is the operations address, for those who ask the service on this machine.
 	Ops func(*config.Settings) config.Address
 	// Serve runs until ctx ends. Its error is logged once, by Main; one of
 	// Misused is a wrong setting that only the part it is for could find.
@@ -71,6 +76,7 @@ type Process struct {
 	Settings *config.Settings
 	Log      *slog.Logger
 	Metrics  *prometheus.Registry
+	Tracing  *tracing.Tracing
 	// Drain is how long a server goes on serving after it has said that it is
 	// about to stop, so that whoever balances load has time to hear of it.
 	Drain time.Duration
@@ -79,6 +85,12 @@ type Process struct {
 	Hangups <-chan os.Signal
 
 	readyFile string
+	level     *health.LogLevel
+}
+
+// Operations is the operations face; ready is nil when the service can work.
+func (p *Process) Operations(ready func() error) http.Handler {
+	return health.Ops(p.Metrics, ready, p.level, p.Log)
 }
 
 // Main runs the program and returns the exit code.
@@ -86,7 +98,7 @@ func Main(ctx context.Context, p Program, call Call) int {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(call.Stderr)
 	flags.Usage = func() {
-		fmt.Fprintf(call.Stderr, "%s: %s\n\n  %s [flags]        serve; settings come from GATEWAY_… and .env\n  %s healthcheck    exit 0 if the one on this machine is ready\n\nflags:\n", p.Name, p.About, p.Name, p.Name)
+		fmt.Fprintf(call.Stderr, "%s: %s\n\n  %s [flags]        serve; settings come from GATEWAY_… and .env\n  %s healthcheck    exit 0 if the one on this machine is ready\n  %s log-level [LEVEL] [--for DURATION]\n                       show or change from which level on the one on this machine logs\n\nflags:\n", p.Name, p.About, p.Name, p.Name, p.Name)
 		flags.PrintDefaults()
 	}
 	process := &Process{}
@@ -103,28 +115,51 @@ func Main(ctx context.Context, p Program, call Call) int {
 		fmt.Fprintf(call.Stdout, "%s %s (%s)\n", p.Name, buildinfo.Version(), buildinfo.Revision())
 		return Fine
 	}
-	check := flags.NArg() == 1 && flags.Arg(0) == "healthcheck"
-	if flags.NArg() > 0 && !check {
-		fmt.Fprintf(call.Stderr, "%s: unknown argument %q; see %s --help\n", p.Name, flags.Arg(0), p.Name)
+	ask, err := errand(p.Name, flags.Args(), call)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return Fine
+	case err != nil:
+		fmt.Fprintf(call.Stderr, "%s: %v; see %s --help\n", p.Name, err, p.Name)
 		return Misuse
 	}
 
 	settings, warnings, err := config.Load(config.Source{Environ: call.Environ, Dir: "."}, p.Need, p.Inspections...)
+	var traces tracing.Config
+	if ask == nil {
+		var more []string
+		var wrong error
+		traces, more, wrong = tracing.Read(call.Environ, "gatehouse-"+p.Name)
+		warnings, err = append(warnings, more...), errors.Join(err, wrong)
+	}
 	if err != nil {
 		fmt.Fprintln(call.Stderr, err)
 		return Misuse
 	}
-	if check {
-		return healthcheck(ctx, p.Ops(settings), call.Stderr)
+	if ask != nil {
+		return ask(ctx, p.Ops(settings))
 	}
 
 	process.Settings = settings
-	process.Log = slog.New(slog.NewJSONHandler(call.Stderr, &slog.HandlerOptions{Level: settings.LogLevel})).With("service", p.Name)
+	process.level = health.NewLogLevel(settings.LogLevel)
+	process.Log = newLog(call.Stderr, process.level).With("service", p.Name)
 	process.Metrics = newRegistry()
+	process.Tracing, err = tracing.New(tracing.Options{
+		Config: traces, Version: buildinfo.Version(), Metrics: process.Metrics, Logger: process.Log,
+	})
+	if err != nil {
+		fmt.Fprintln(call.Stderr, err)
+		return Failed
+	}
 	for _, w := range warnings {
 		process.Log.Warn("settings", "warning", w)
 	}
-	process.Log.Info("starting", "version", buildinfo.Version(), "revision", buildinfo.Revision(), "settings", settings)
+	process.Log.Info("starting", "version", buildinfo.Version(), "revision", buildinfo.Revision(), "settings", settings, "tracing", traces)
+	if err := process.Tracing.Start(ctx); err != nil {
+		process.Log.Error("stopped", "error", err)
+		return Failed
+	}
+	defer process.Tracing.Stop()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -142,12 +177,23 @@ func Main(ctx context.Context, p Program, call Call) int {
 	return Fine
 }
 
+// newLog writes JSON lines, each with the request and the trace that it was written
+// for, where there are any.
+func newLog(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(tracing.Handler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), func(ctx context.Context) []slog.Attr {
+		if id := identity.OriginOf(ctx).RequestID; id != "" {
+			return []slog.Attr{slog.String("request_id", id)}
+		}
+		return nil
+	}))
+}
+
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "gatehouse_build_info",
 		Help:        "Always 1; which build this is stands in the labels.",
-		ConstLabels: prometheus.Labels{"version": buildinfo.Version(), "revision": buildinfo.Revision()},
+		ConstLabels: prometheus.Labels{"version": buildinfo.Version(), "revision": buildinfo.Revision(), "goversion": runtime.Version()},
 	})
 	build.Set(1)
 	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

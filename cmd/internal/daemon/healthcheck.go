@@ -14,17 +14,14 @@ import (
 // healthcheck asks the service on this machine whether it is ready. A container
 // image without a shell has no other program that could.
 func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int {
-	host, port, err := net.SplitHostPort(ops.String())
+	here, err := onThisMachine(ops)
 	if err != nil {
 		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
 		return Failed
 	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		host = "127.0.0.1"
-	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, here+"/readyz", nil)
 	if err != nil {
 		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
 		return Failed
@@ -41,4 +38,17 @@ func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int 
 		return Failed
 	}
 	return Fine
+}
+
+// onThisMachine is the URL at which a service that listens there is reached from
+// beside it.
+func onThisMachine(ops config.Address) (string, error) {
+	host, port, err := net.SplitHostPort(ops.String())
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
 }

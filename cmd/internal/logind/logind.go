@@ -68,7 +68,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
-	store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-login", p.Log, p.Metrics)
+	store, err := wiring.OpenStore(ctx, s.Database, "gatehouse-login", p.Log, p.Metrics, p.Tracing.Tracer())
 	if err != nil {
 		return daemon.Misused(err)
 	}
@@ -158,7 +158,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		return nil
 	}
 	return serve.Run(ctx, p.Drain+stopGrace,
-		serve.HTTP("operations", operations, health.NewServer(health.Ops(p.Metrics, ready, p.Log), p.Log)),
+		serve.HTTP("operations", operations, health.NewServer(p.Operations(ready), p.Log)),
 		drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), login.NewHTTPServer(service.Handler(), p.Log)), func() { able.Store(false) }, p.Drain),
 	)
 }

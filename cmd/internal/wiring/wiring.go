@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/keyring"
@@ -20,8 +21,8 @@ import (
 
 // OpenStore makes a service's pool of connections and registers its metrics. A
 // database that is down is no error; one whose URL cannot be read is one of the
-// settings.
-func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Logger, metrics prometheus.Registerer) (*postgres.Store, error) {
+// settings. A nil tracer is none.
+func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Logger, metrics prometheus.Registerer, tracer trace.Tracer) (*postgres.Store, error) {
 	store, err := postgres.Open(ctx, postgres.Options{
 		URL:      d.URL.Reveal(),
 		MinConns: int(d.PoolMin),
@@ -29,6 +30,7 @@ func OpenStore(ctx context.Context, d config.Database, app string, log *slog.Log
 		AppName:  app,
 		PlanOnce: true,
 		Logger:   log,
+		Tracer:   tracer,
 	})
 	if err != nil {
 		return nil, err
