@@ -45,6 +45,20 @@ func clusters(t routes.Table, s Settings) ([]*clusterv3.Cluster, error) {
 	}), nil
 }
 
+// Our own services are replaced while requests go on, replica by replica. One
+// that is about to stop says so to whoever asks for its health, and goes on
+// serving for a while (the flag -drain): asked every second, and believed at
+// once, it gets nothing new when it ends. A replica that has begun is known when
+// its name has been looked up again and it has said that it is ready.
+const (
+	healthInterval = time.Second
+	lookUpInterval = time.Second
+	// loginHealth is answered on the port of the requests, by the process and not
+	// by the service: whether the database works does not matter to it. No route
+	// of the shipped tables leads there.
+	loginHealth = "/readyz"
+)
+
 // authzCluster is every replica of authz. One that dies is out within a second
 // and back within half a second of its return; with all of them out, Envoy says
 // so at once instead of trying its luck.
@@ -53,22 +67,15 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := discovered(routes.ReservedAuthz, address)
+	c := discovered(routes.ReservedAuthz, address, lookUpInterval)
 	c.ConnectTimeout = span(time.Second)
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
 	c.IgnoreHealthOnHostRemoval = true
 	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: percent(0)}
-	c.CircuitBreakers = breakers(1024, 8192, 8192)
-	c.HealthChecks = []*corev3.HealthCheck{{
-		Timeout:               span(time.Second),
-		Interval:              span(time.Second),
-		NoTrafficInterval:     span(time.Second),
-		UnhealthyInterval:     span(500 * time.Millisecond),
-		UnhealthyEdgeInterval: span(500 * time.Millisecond),
-		UnhealthyThreshold:    u32(2),
-		HealthyThreshold:      u32(1),
-		HealthChecker:         &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{Authority: routes.ReservedAuthz}},
-	}}
+	c.CircuitBreakers = retried(breakers(1024, 8192, 8192))
+	c.HealthChecks = []*corev3.HealthCheck{watched(&corev3.HealthCheck{
+		HealthChecker: &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{Authority: routes.ReservedAuthz}},
+	})}
 	c.TypedExtensionProtocolOptions = protocol(&httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -89,13 +96,59 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 	return c, nil
 }
 
+// loginReplicas makes a cluster of the login service notice replicas that come
+// and go. With all of them out it tries them all the same: it is better to hear
+// from the service why it cannot work, and one that is reached through something
+// that does not pass the question on is no worse off than without it.
+func loginReplicas(c *clusterv3.Cluster, target routes.URL) {
+	c.IgnoreHealthOnHostRemoval = true
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: percent(1)}
+	c.CircuitBreakers = retried(c.GetCircuitBreakers())
+	c.HealthChecks = []*corev3.HealthCheck{watched(&corev3.HealthCheck{
+		HealthChecker: &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{
+			Host: target.Authority,
+			Path: target.BasePath + loginHealth,
+		}},
+	})}
+}
+
+// watched sets the clocks. What a replica says of itself counts at once; silence
+// has to happen twice.
+func watched(h *corev3.HealthCheck) *corev3.HealthCheck {
+	h.Timeout = span(time.Second)
+	h.Interval = span(healthInterval)
+	h.NoTrafficInterval = span(healthInterval)
+	h.UnhealthyInterval = span(healthInterval / 2)
+	h.UnhealthyEdgeInterval = span(healthInterval / 2)
+	h.UnhealthyThreshold = u32(2)
+	h.HealthyThreshold = u32(1)
+	return h
+}
+
+// retried lets as much be tried again as may be under way: when a replica is
+// gone, everything that was on its way there is, at the same moment. Envoy's own
+// figure is 3 at a time, and the rest would be refused.
+func retried(b *clusterv3.CircuitBreakers) *clusterv3.CircuitBreakers {
+	for _, t := range b.GetThresholds() {
+		t.MaxRetries = t.GetMaxRequests()
+	}
+	return b
+}
+
 func upstreamCluster(name string, u routes.Upstream, target routes.URL, s Settings) *clusterv3.Cluster {
-	c := discovered(name, addressOf(target))
+	refresh := time.Duration(0)
+	if name == routes.UpstreamLogin {
+		refresh = lookUpInterval
+	}
+	c := discovered(name, addressOf(target), refresh)
 	c.ConnectTimeout = span(s.ConnectTimeout)
 	if u.ConnectTimeout > 0 {
 		c.ConnectTimeout = span(u.ConnectTimeout)
 	}
 	c.CircuitBreakers = bounds(name, u, s)
+	if name == routes.UpstreamLogin {
+		loginReplicas(c, target)
+	}
 	options := &httpv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -160,8 +213,8 @@ func bounds(name string, u routes.Upstream, s Settings) *clusterv3.CircuitBreake
 }
 
 // discovered is a cluster whose members are the addresses of one name, looked
-// up again and again; or a socket in the file system.
-func discovered(name string, address *corev3.Address) *clusterv3.Cluster {
+// up again and again (refresh 0: every 5 s); or a socket in the file system.
+func discovered(name string, address *corev3.Address, refresh time.Duration) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name:                          name,
 		PerConnectionBufferLimitBytes: u32(bufferLimit),
@@ -176,15 +229,18 @@ func discovered(name string, address *corev3.Address) *clusterv3.Cluster {
 		},
 	}
 	if address.GetPipe() == nil {
+		dns := &dnsv3.DnsCluster{
+			// An IPv6 address that a container cannot reach would be every second try.
+			DnsLookupFamily: commondnsv3.DnsLookupFamily_V4_PREFERRED,
+			DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{
+				BaseInterval: span(500 * time.Millisecond), MaxInterval: span(5 * time.Second),
+			},
+		}
+		if refresh > 0 {
+			dns.DnsRefreshRate = span(refresh)
+		}
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.cluster.dns",
-			TypedConfig: pack(&dnsv3.DnsCluster{
-				// An IPv6 address that a container cannot reach would be every second try.
-				DnsLookupFamily: commondnsv3.DnsLookupFamily_V4_PREFERRED,
-				DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{
-					BaseInterval: span(500 * time.Millisecond), MaxInterval: span(5 * time.Second),
-				},
-			}),
+			Name: "envoy.cluster.dns", TypedConfig: pack(dns),
 		}}
 	}
 	return c

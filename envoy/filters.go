@@ -17,6 +17,7 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	managerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -156,9 +157,18 @@ func authorization() *authzv3.ExtAuthz {
 			}},
 			Timeout: span(authzTimeout),
 			RetryPolicy: &corev3.RetryPolicy{
-				// Only where authz cannot have decided yet.
-				RetryOn:    "connect-failure,refused-stream,reset-before-request,unavailable",
-				NumRetries: u32(1),
+				// A decision changes nothing, so that one that got lost with its replica
+				// may be asked for again, of another one. Time-outs are not among these:
+				// the time is that of all tries together.
+				RetryOn:    "connect-failure,refused-stream,reset,unavailable",
+				NumRetries: u32(2),
+				RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
+					Name:       "envoy.retry_host_predicates.previous_hosts",
+					ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
+				}},
+				// Of two replicas picked at random the idler one is taken, and a dead
+				// one is idle: it is turned down many times in a row.
+				HostSelectionRetryMaxAttempts: 64,
 				RetryBackOff: &corev3.BackoffStrategy{
 					BaseInterval: span(20 * time.Millisecond),
 					// Envoy takes this for the time-out of a single try too: any

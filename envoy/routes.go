@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -166,7 +167,7 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 			// it must not hold the exchange for longer than the stream may idle.
 			action.IdleTimeout = span(eff.Total + eff.Total/3)
 		}
-		action.RetryPolicy = retries(upstream, eff)
+		action.RetryPolicy = retries(r.Upstream, upstream, eff)
 		return route
 	}
 	exchanges := bounded(r, match, exchange)
@@ -191,9 +192,15 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 	return append([]*routev3.Route{socket}, exchanges...), nil
 }
 
+// retryUnread are the failures that leave a request unread.
+const retryUnread = "connect-failure,refused-stream,reset-before-request"
+
 // retries says what is tried again: requests of methods that may be, and only
 // where no byte of them has reached the service, so that nothing is done twice.
-func retries(u routes.Upstream, eff routes.Timeouts) *routev3.RetryPolicy {
+func retries(name string, u routes.Upstream, eff routes.Timeouts) *routev3.RetryPolicy {
+	if name == routes.UpstreamLogin {
+		return loginRetries()
+	}
 	if u.Retries == 0 && eff.Idle == 0 {
 		return nil
 	}
@@ -204,13 +211,28 @@ func retries(u routes.Upstream, eff routes.Timeouts) *routev3.RetryPolicy {
 		policy.PerTryIdleTimeout = span(eff.Idle)
 	}
 	if u.Retries > 0 {
-		policy.RetryOn = "connect-failure,refused-stream,reset-before-request"
+		policy.RetryOn = retryUnread
 		policy.NumRetries = u32(u.Retries)
 		policy.RetriableRequestHeaders = []*routev3.HeaderMatcher{
 			header(":method", oneOf([]string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})),
 		}
 	}
 	return policy
+}
+
+// loginRetries brings a request to another replica of the login service when the
+// one that it was meant for is gone: all methods, because only what no replica
+// has read is sent again. (The route's time is that of all tries together.)
+func loginRetries() *routev3.RetryPolicy {
+	return &routev3.RetryPolicy{
+		RetryOn:    retryUnread,
+		NumRetries: u32(2),
+		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
+		}},
+		HostSelectionRetryMaxAttempts: 5,
+	}
 }
 
 // leastHeld is the least that the buffer is allowed to hold. What has come in
