@@ -83,7 +83,7 @@ var libraries = []library{
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
 		"tests/bench/contender/...",
 	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
-	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/*", "envoy/lint/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "tests/e2e/impostor_test.go"}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "envoy/*", "envoy/lint/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "internal/tracing/...", "tests/e2e/impostor_test.go", "tests/e2e/tracing_test.go"}},
 	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
 
 	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}, tests: []string{"authz/bench_test.go"}},
@@ -118,6 +118,8 @@ var libraries = []library{
 	{module: "go.opentelemetry.io/otel/sdk", files: []string{"internal/tracing/..."}, tests: []string{"authz/...", "internal/postgres/...", "login/..."}},
 	{module: "go.opentelemetry.io/otel/exporters/otlp/otlptrace", files: []string{"internal/tracing/..."}},
 	{module: "go.opentelemetry.io/otel", files: []string{"authz/...", "cmd/internal/...", "internal/postgres/...", "internal/tracing/...", "login/..."}},
+
+	{module: "go.opentelemetry.io/proto/otlp", tests: []string{"internal/tracing/...", "tests/e2e/tracing_test.go"}},
 
 	{module: "golang.org/x/net", files: []string{"cmd/internal/..."}, tests: []string{"..."}},
 	{module: "golang.org/x/sync", files: []string{"..."}},
