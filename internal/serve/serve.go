@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -82,6 +83,47 @@ func HTTP(name string, l net.Listener, s *http.Server) Part {
 			}
 		},
 	}
+}
+
+// Drained keeps a part serving for a while after announce has said that it is
+// about to stop, so that whoever sends requests has time to hear of it and sends
+// none any more: a server that stops at once refuses what is on its way. What it
+// waits is part of the grace.
+func Drained(p Part, wait time.Duration, announce func()) Part {
+	stop := p.Stop
+	p.Stop = func(ctx context.Context) {
+		announce()
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		stop(ctx)
+	}
+	return p
+}
+
+// Farewell tells HTTP clients that the server they talk to is about to stop. The
+// zero value says nothing yet.
+type Farewell struct{ said atomic.Bool }
+
+// Say makes every answer from now on the last one of its connection. Connections
+// that are idle stay: to close them is to cut off the request that may be on its
+// way, and the client closes them or hears it in its next answer.
+func (f *Farewell) Say() { f.said.Store(true) }
+
+// Said reports whether the server is about to stop.
+func (f *Farewell) Said() bool { return f.said.Load() }
+
+// Handler is h, with the word to the client in its answers.
+func (f *Farewell) Handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.Said() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 const unixScheme = "unix://"

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -90,6 +91,63 @@ func TestARequestUnderWayFinishesWhileTheServerStops(t *testing.T) {
 		t.Errorf("answer = %q, want the whole of it", got)
 	}
 	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// While a server is drained it still answers, and each answer is the last one of
+// its connection; a connection on which nothing is asked stays open.
+func TestADrainedServerAnswersAndSendsItsClientsAway(t *testing.T) {
+	var farewell serve.Farewell
+	announced := make(chan struct{})
+	l, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := farewell.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "whole") }))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	part := serve.HTTP("http", l, &http.Server{Handler: handler, ReadHeaderTimeout: time.Second})
+	go func() {
+		ended <- serve.Run(ctx, 200*time.Millisecond, serve.Drained(part, time.Hour, func() { farewell.Say(); close(announced) }))
+	}()
+	ask := func(c net.Conn) *http.Response {
+		t.Helper()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(r.Body); err != nil || string(b) != "whole" {
+			t.Errorf("answer %q, %v", b, err)
+		}
+		return r
+	}
+	kept, err := net.Dial("tcp", serve.Address(l))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = kept.Close() }()
+	if ask(kept).Close {
+		t.Error("the connection ends before anything was announced")
+	}
+	cancel()
+	<-announced
+	if !ask(kept).Close { // an idle connection was not closed under the request
+		t.Error("an answer while the server is drained does not end its connection")
+	}
+	fresh, err := net.Dial("tcp", serve.Address(l))
+	if err != nil {
+		t.Fatalf("a new connection while the server is drained: %v", err)
+	}
+	defer func() { _ = fresh.Close() }()
+	if !ask(fresh).Close {
+		t.Error("an answer while the server is drained does not end its connection")
+	}
+	if err := <-ended; err != nil { // at the end of the grace, an hour of waiting or not
 		t.Errorf("Run: %v", err)
 	}
 }

@@ -131,7 +131,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	gate.Register(server)
 	healthv1.RegisterHealthServer(server, state)
 
-	var serving atomic.Bool
+	var serving, stopping atomic.Bool
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go ring.Run(watching, p.Hangups)
@@ -145,6 +145,8 @@ func run(ctx context.Context, p *daemon.Process) error {
 	}()
 	ready := func() error {
 		switch {
+		case stopping.Load():
+			return errors.New("stopping")
 		case serving.Load():
 			return nil
 		case gate.Ready():
@@ -155,7 +157,11 @@ func run(ctx context.Context, p *daemon.Process) error {
 	// The operations face goes first and last, so that the drain can be seen.
 	return serve.Run(ctx, p.Drain+stopGrace,
 		serve.HTTP("operations", operations, ops.NewServer(p.Operations(ready), p.Log)),
-		checkService(server, checks, state, p.Drain),
+		serve.Drained(checkService(server, checks), p.Drain, func() {
+			stopping.Store(true)
+			state.Shutdown() // NOT_SERVING, whatever is set afterwards
+			p.Log.Info("draining", "for", p.Drain.String())
+		}),
 	)
 }
 
@@ -218,19 +224,13 @@ func routeNames(t routes.Table) []string {
 	return names
 }
 
-// checkService stops in three steps: it says NOT_SERVING and goes on for drain,
-// so that no Envoy sends new checks; it lets those under way end; at the end of
-// the bound it cuts off what is left.
-func checkService(s *grpc.Server, l net.Listener, state *health.Server, drain time.Duration) serve.Part {
+// checkService stops by telling its clients to go elsewhere (GOAWAY) and letting
+// the checks under way end; at the end of the bound it cuts off what is left.
+func checkService(s *grpc.Server, l net.Listener) serve.Part {
 	return serve.Part{
 		Name:  "checks",
 		Serve: func() error { return s.Serve(l) },
 		Stop: func(ctx context.Context) {
-			state.Shutdown()
-			select {
-			case <-time.After(drain):
-			case <-ctx.Done():
-			}
 			stopped := make(chan struct{})
 			go func() {
 				s.GracefulStop()

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,7 +137,10 @@ func run(ctx context.Context, p *daemon.Process) error {
 	}
 
 	var able atomic.Bool
-	background, stop := context.WithCancel(ctx)
+	var farewell serve.Farewell
+	// It ends after the last request, which is later than ctx: what requests are
+	// answered while the service is drained belongs in the audit log as well.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() {
 		if !prepare(background, p, store, passwords) {
@@ -152,15 +156,41 @@ func run(ctx context.Context, p *daemon.Process) error {
 	defer stop()
 	defer service.Wait()
 	ready := func() error {
-		if !able.Load() {
+		switch {
+		case farewell.Said():
+			return errors.New("stopping")
+		case !able.Load():
 			return errors.New("the database has not answered yet")
 		}
 		return nil
 	}
+	ops := p.Operations(ready)
+	server := login.NewHTTPServer(farewell.Handler(besides(service.Handler(), ops)), p.Log)
 	return serve.Run(ctx, p.Drain+stopGrace,
-		serve.HTTP("operations", operations, health.NewServer(p.Operations(ready), p.Log)),
-		drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), login.NewHTTPServer(service.Handler(), p.Log)), func() { able.Store(false) }, p.Drain),
+		serve.HTTP("operations", operations, health.NewServer(ops, p.Log)),
+		serve.Drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), server), p.Drain, func() {
+			farewell.Say()
+			p.Log.Info("draining", "for", p.Drain.String())
+		}),
 	)
+}
+
+// readyPath is where the gate asks, on the port of the requests, whether this
+// replica takes any (loginHealth in the package envoy): on that port it cannot be
+// misled about which replica answers. It is no part of the service, and no route
+// leads there.
+const readyPath = "/readyz"
+
+// besides is the service, with the readiness of the process beside it.
+func besides(service, ops http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == readyPath {
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			ops.ServeHTTP(w, r)
+			return
+		}
+		service.ServeHTTP(w, r)
+	})
 }
 
 // chores are what the database needs done every so often beside its sessions.
@@ -221,19 +251,4 @@ func prepare(ctx context.Context, p *daemon.Process, store *postgres.Store, pass
 		case <-time.After(poll):
 		}
 	}
-}
-
-// drained keeps a part serving for a while after the process has said that it
-// is not ready any more, so that whoever balances load has time to hear of it.
-func drained(part serve.Part, unready func(), drain time.Duration) serve.Part {
-	stop := part.Stop
-	part.Stop = func(ctx context.Context) {
-		unready()
-		select {
-		case <-time.After(drain):
-		case <-ctx.Done():
-		}
-		stop(ctx)
-	}
-	return part
 }
