@@ -63,6 +63,10 @@ race: ## the same under the race detector (needs a C compiler)
 e2e: ## only the tests through the real Envoy, uncached
 	go test $(RACE) -count=1 -timeout $(TEST_TIMEOUT) ./tests/e2e/...
 
+.PHONY: docs
+docs: ## only the pages: every block, link and name in them; says which blocks are not run
+	go test $(RACE) -count=1 -v -timeout $(TEST_TIMEOUT) ./tests/docs/...
+
 .PHONY: fuzz
 fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
 	@for pkg in $$(go list $(PKG)); do \
@@ -112,7 +116,7 @@ check-generated:
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(TOOL) buf generate --output "$$scratch" && \
 	diff -ru -x '*.proto' proto "$$scratch/proto" && \
-	go run ./internal/config/gen -check README.md && \
+	go run ./internal/config/gen -check docs/settings.md && \
 	go test -run '^TestEnvoyYAMLIsTheRenderingWithDefaults$$' ./envoy/ \
 	|| { echo 'generated files are stale: run make generate'; exit 1; }
 
@@ -128,9 +132,9 @@ check-shell:
 	bash -n .ci/run
 
 .PHONY: generate
-generate: ## write proto/**/*.pb.go, envoy/envoy.yaml and the README's table of settings anew
+generate: ## write proto/**/*.pb.go, envoy/envoy.yaml and the table of docs/settings.md anew
 	$(TOOL) buf generate
-	go run ./internal/config/gen README.md
+	go run ./internal/config/gen docs/settings.md
 	go generate ./envoy
 
 ##@ Tidy up

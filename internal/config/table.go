@@ -191,7 +191,7 @@ func edgeRows() []row {
 	return []row{
 		{
 			name: "ROUTES", fallback: RoutesPrefix, by: NeedAuthz | NeedEnvoy, names: aFile,
-			meaning: "The route table: `prefix`, `explicit`, or a file of one's own ([docs/routes.md](docs/routes.md)); a relative name is of the working directory.",
+			meaning: "The route table: `prefix`, `explicit`, or a file of one's own ([manual](routes.md)); a relative name is of the working directory.",
 			read:    into(printable(4096), func(s *Settings) *string { return &s.Edge.Routes }),
 		},
 		{

@@ -1,0 +1,289 @@
+package docs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"sigs.k8s.io/yaml"
+)
+
+// TestEveryBlockHoldsWhatItSays takes the pages one after the other, because they
+// share a stack and its limits.
+func TestEveryBlockHoldsWhatItSays(t *testing.T) {
+	var left []string
+	for _, p := range pages(t) {
+		t.Run(p.name, func(t *testing.T) {
+			if len(p.blocks) == 0 {
+				return
+			}
+			v := visit{t: t, stack: shared(t), dir: t.TempDir()}
+			v.stack.restore(t)
+			if err := os.Symlink(binaries, filepath.Join(v.dir, "bin")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Link(v.stack.readyFile, filepath.Join(v.dir, "ready.json")); err != nil {
+				t.Fatal(err)
+			}
+			v.shell = newShell(t, v.dir, v.stack.environ())
+			for _, b := range p.blocks {
+				if b.directive == "not-run" {
+					if len(b.argument) < 8 {
+						t.Errorf("%s: left alone without a reason", b.place())
+					}
+					left = append(left, b.place()+": "+b.argument)
+					continue
+				}
+				v.check(b)
+			}
+		})
+	}
+	t.Logf("%d blocks are not run:\n%s", len(left), strings.Join(left, "\n"))
+}
+
+// visit is one page on its way.
+type visit struct {
+	t     *testing.T
+	stack *stack
+	shell *shell
+	dir   string
+}
+
+func (b block) place() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
+
+func (v visit) check(b block) {
+	v.t.Helper()
+	if b.directive == "as" {
+		if filepath.Base(b.argument) != b.argument {
+			v.t.Fatalf("%s: %q is no name of a file here", b.place(), b.argument)
+		}
+		if err := os.WriteFile(filepath.Join(v.dir, b.argument), []byte(v.stack.in.Replace(b.text)), 0o600); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+	check := map[string]func(block) error{
+		"sh": v.commands, "console": v.commands, "yaml": v.yaml, "json": isJSON, "sql": v.sql,
+		"mermaid": isMermaid, "env": v.env, "promql": v.promql,
+	}[b.kind]
+	if check == nil {
+		v.t.Errorf("%s: a block of kind %q is neither run nor checked; see the convention in tests/docs/doc.go", b.place(), b.kind)
+		return
+	}
+	if err := check(b); err != nil {
+		v.t.Errorf("%s: %v", b.place(), err)
+	}
+}
+
+// commands stops at the first that goes wrong: the others rest on it.
+func (v visit) commands(b block) error {
+	want := 0
+	if b.directive == "exit" {
+		var err error
+		if want, err = strconv.Atoi(b.argument); err != nil {
+			return err
+		}
+	}
+	all := steps(b.kind, b.text)
+	shows := slices.ContainsFunc(all, func(s step) bool { return s.shown != "" })
+	for i, s := range all {
+		output, code := v.shell.run(v.stack.in.Replace(s.command))
+		if i < len(all)-1 && code != 0 || i == len(all)-1 && code != want {
+			return fmt.Errorf("%s\nended with %d: %s", s.command, code, output)
+		}
+		if shown := v.stack.in.Replace(s.shown); shows && !match(shown, output) {
+			return fmt.Errorf("%s\nprinted\n%s\nand not, as shown,\n%s", s.command, output, shown)
+		}
+	}
+	return nil
+}
+
+// yaml is told from what stands in it at the top.
+func (v visit) yaml(b block) error {
+	if b.directive == "values" {
+		return chartTakes(b.text)
+	}
+	for document := range strings.SplitSeq(b.text, "\n---\n") {
+		var top map[string]any
+		if err := yaml.UnmarshalStrict([]byte(document), &top); err != nil {
+			return err
+		}
+		has := func(keys ...string) bool {
+			for _, k := range keys {
+				if top[k] == nil {
+					return false
+				}
+			}
+			return true
+		}
+		switch {
+		case has("routes"):
+			if err := v.routeTable(b); err != nil {
+				return err
+			}
+		case has("static_resources"):
+			if err := v.envoyConfiguration(document); err != nil {
+				return err
+			}
+		case has("apiVersion", "kind"):
+			meta, _ := top["metadata"].(map[string]any)
+			if top["kind"] != "Kustomization" && meta["name"] == nil && meta["generateName"] == nil {
+				return fmt.Errorf("a %v without a name", top["kind"])
+			}
+		case has("services"), has("groups"), has("scrape_configs"), has("meshConfig"):
+		default:
+			return fmt.Errorf("yaml with %v at the top is nothing that is known here", slices.Sorted(maps.Keys(top)))
+		}
+	}
+	return nil
+}
+
+var atLine = regexp.MustCompile(`^line ([0-9]+): `)
+
+func (v visit) routeTable(b block) error {
+	file := filepath.Join(v.t.TempDir(), "routes.yaml")
+	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
+		return err
+	}
+	_, err := command("envoy", "render", "--routes", file)
+	if b.directive != "refused" {
+		return err
+	}
+	// The reader of a text says "line 3", the one of a file "routes.yaml:3".
+	words := atLine.ReplaceAllString(b.argument, "routes.yaml:$1: ")
+	if err == nil || !strings.Contains(err.Error(), words) {
+		return fmt.Errorf("the table is judged %w, and not refused with %q", err, b.argument)
+	}
+	return nil
+}
+
+func (v visit) envoyConfiguration(text string) error {
+	file := filepath.Join(v.t.TempDir(), "envoy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := command("envoy", "lint", file); err != nil {
+		return err
+	}
+	_, err := command("envoy", "validate", file)
+	return err
+}
+
+// chartTakes holds values against the chart's schema.
+func chartTakes(text string) error {
+	schema, err := os.ReadFile(filepath.Join(root, "helm", "gatehouse", "values.schema.json"))
+	if err != nil {
+		return err
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		return err
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("values.schema.json", document); err != nil {
+		return err
+	}
+	compiled, err := compiler.Compile("values.schema.json")
+	if err != nil {
+		return err
+	}
+	// What a reader leaves out, the chart's own values give.
+	var values map[string]any
+	defaults, err := os.ReadFile(filepath.Join(root, "helm", "gatehouse", "values.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, layer := range [][]byte{defaults, []byte(text)} {
+		var top map[string]any
+		if err := yaml.UnmarshalStrict(layer, &top); err != nil {
+			return err
+		}
+		values = merged(values, top)
+	}
+	return compiled.Validate(values)
+}
+
+// merged lays values over others as helm does: maps by their keys, all else whole.
+func merged(under, over map[string]any) map[string]any {
+	all := maps.Clone(under)
+	if all == nil {
+		all = map[string]any{}
+	}
+	for k, v := range over {
+		below, isMap := all[k].(map[string]any)
+		if above, ok := v.(map[string]any); ok && isMap {
+			v = merged(below, above)
+		}
+		all[k] = v
+	}
+	return all
+}
+
+func isJSON(b block) error {
+	for line := range strings.Lines(b.text) {
+		if json.Valid([]byte(b.text)) {
+			return nil
+		}
+		// JSON lines are JSON too.
+		if line = strings.TrimSpace(line); line != "" && !json.Valid([]byte(line)) {
+			return fmt.Errorf("not JSON: %s", line)
+		}
+	}
+	return nil
+}
+
+func (v visit) sql(b block) error {
+	ctx, cancel := context.WithTimeout(v.t.Context(), 20*time.Second)
+	defer cancel()
+	var out strings.Builder
+	return query(ctx, v.stack.addresses.DatabaseURL, b.text, &out)
+}
+
+// env holds the names, then has the command read all of it, as a file .env.
+func (v visit) env(b block) error {
+	dir := v.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(b.text), 0o600); err != nil {
+		return err
+	}
+	known := settings(v.t)
+	for line := range strings.Lines(b.text) {
+		name, _, found := strings.Cut(strings.TrimSpace(line), "=")
+		if found && !strings.HasPrefix(name, "#") && !known.has(name) {
+			return fmt.Errorf("there is no setting %s", name)
+		}
+	}
+	_, err := commandIn(dir, "envoy", "render")
+	return err
+}
+
+func (v visit) promql(b block) error {
+	for _, name := range metricName.FindAllString(b.text, -1) {
+		if !names(v.t, v.stack).has(name) {
+			return fmt.Errorf("there is no metric %s", name)
+		}
+	}
+	return nil
+}
+
+// restore gives a page the demo user as `up` made it.
+func (s *stack) restore(t *testing.T) {
+	t.Helper()
+	var out strings.Builder
+	err := query(t.Context(), s.addresses.DatabaseURL,
+		`UPDATE users SET is_active = true, tokens_valid_after = NULL WHERE email = 'demo@example.com';
+		 UPDATE companies SET is_active = true WHERE NOT is_active;
+		 TRUNCATE login_throttle`, &out)
+	if err != nil || !strings.HasPrefix(out.String(), "UPDATE 1\n") {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+}
