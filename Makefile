@@ -131,11 +131,26 @@ check-tidy:
 check-shell:
 	bash -n .ci/run
 
+# Builds kube-apiserver, etcd and helm from Go modules the first time: a quarter of
+# an hour on a small machine. LAB names a directory that has them in bin/ already.
+.PHONY: check-k8s
+check-k8s: ## the chart on a real Kubernetes API server, helm and Envoy (LAB=DIR has them built)
+	go vet -tags k8s ./tests/k8s/...
+	LAB="$(LAB)" go test -tags k8s -count=1 -v -timeout 90m ./tests/k8s/...
+
+# helm is found, or asked for with HELM=.
+HELM ?= helm
+.PHONY: chart
+chart: ## bin/gatehouse-VERSION.tgz, the chart's package, with its README made anew
+	go generate ./helm/...
+	@mkdir -p bin
+	$(HELM) package helm/gatehouse --destination bin
+
 .PHONY: generate
 generate: ## write proto/**/*.pb.go, envoy/envoy.yaml and the table of docs/settings.md anew
 	$(TOOL) buf generate
 	go run ./internal/config/gen docs/settings.md
-	go generate ./envoy
+	go generate ./envoy ./helm/...
 
 ##@ Tidy up
 .PHONY: clean
