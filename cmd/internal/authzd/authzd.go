@@ -5,6 +5,7 @@ package authzd
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -40,11 +41,24 @@ func Run(ctx context.Context, call daemon.Call) int {
 		Need:        config.NeedAuthz,
 		Inspections: wiring.Inspections(),
 		Ops:         func(s *config.Settings) config.Address { return s.Listen.AuthzOps },
-		Serve:       run,
+		Serve:       func(ctx context.Context, p *daemon.Process) error { return run(ctx, p, call.Stdout) },
 	}, call)
 }
 
-func run(ctx context.Context, p *daemon.Process) error {
+// Rules are what the settings say of decisions, with the verifier that they are
+// made by: what is left to fill in is whom a gate asks, and who is told.
+func Rules(s *config.Settings, verifier *token.Verifier) authz.Options {
+	return authz.Options{
+		Verifier:          verifier,
+		Tokens:            verifier,
+		SkipUserCheck:     s.Checks.User == config.CheckOff,
+		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
+		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
+		LegacyTokensUntil: s.Tokens.LegacyUntil,
+	}
+}
+
+func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 	s := p.Settings
 	counter, err := countVerified(p.Metrics)
 	if err != nil {
@@ -64,16 +78,17 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
-	options := authz.Options{
-		SkipUserCheck:     s.Checks.User == config.CheckOff,
-		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
-		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
-		LegacyTokensUntil: s.Tokens.LegacyUntil,
-		Routes:            routeNames(table),
-		Registerer:        p.Metrics,
-		Logger:            p.Log,
+	options := Rules(s, verifier)
+	options.Routes, options.Instance = routeNames(table), replicaName()
+	options.Registerer, options.Logger = p.Metrics, p.Log
+	if s.DecisionLog.To != "" {
+		decisions, stop, err := recordDecisions(p, stdout)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		options.Recorder = decisions
 	}
-	options.Verifier = verifier
 	if s.Activity.TokenCache {
 		tokens, err := verified.New(verified.Options{Verifier: verifier, Bytes: fit.tokens, Registerer: p.Metrics})
 		if err != nil {
