@@ -108,14 +108,13 @@ func (s *stack) start() error {
 	if s.tools, err = makeTools(dir); err != nil {
 		return err
 	}
-	host := func(url string) string { return strings.TrimPrefix(url, "http://") }
 	s.in = strings.NewReplacer(
-		"localhost:8080", host(s.addresses.Gateway),
-		"localhost:8081", host(s.addresses.Login),
-		"localhost:8082", host(s.addresses.LoginOps),
+		"localhost:8080", hostOf(s.addresses.Gateway),
+		"localhost:8081", hostOf(s.addresses.Login),
+		"localhost:8082", hostOf(s.addresses.LoginOps),
 		"localhost:9191", s.addresses.AuthzGRPC,
-		"localhost:9192", host(s.addresses.AuthzOps),
-		"localhost:9901", host(s.addresses.EnvoyAdmin),
+		"localhost:9192", hostOf(s.addresses.AuthzOps),
+		"localhost:9901", hostOf(s.addresses.EnvoyAdmin),
 		"<printed by make up>", s.demo.Password,
 	)
 	return s.answersAuthz()
@@ -217,8 +216,16 @@ func (s *stack) environ() []string {
 		"GATEWAY_JWT_SECRET="+s.demo.Secret,
 		"GATEWAY_INGEST_SERVICE_URL=http://ingest.internal:8000",
 		"GATEWAY_QUERY_SERVICE_URL=http://query.internal:8000",
+		"GATEWAY_LISTEN="+hostOf(s.addresses.Gateway),
+		"GATEWAY_ENVOY_ADMIN_LISTEN="+hostOf(s.addresses.EnvoyAdmin),
+		"GATEWAY_AUTHZ_LISTEN="+s.addresses.AuthzGRPC,
+		"GATEWAY_AUTHZ_OPS_LISTEN="+hostOf(s.addresses.AuthzOps),
+		"GATEWAY_LOGIN_LISTEN="+hostOf(s.addresses.Login),
+		"GATEWAY_LOGIN_OPS_LISTEN="+hostOf(s.addresses.LoginOps),
 	)
 }
+
+func hostOf(url string) string { return strings.TrimPrefix(url, "http://") }
 
 func makefile() string {
 	path, err := filepath.Abs(filepath.Join(root, "Makefile"))
