@@ -67,6 +67,19 @@ e2e: ## only the tests through the real Envoy, uncached
 docs: ## only the pages: every block, link and name in them; says which blocks are not run
 	go test $(RACE) -count=1 -v -timeout $(TEST_TIMEOUT) ./tests/docs/...
 
+.PHONY: test-compose
+test-compose: ## the compose file on the engine of DOCKER_HOST: first login, forged headers, a killed authz (needs docker compose and buildx)
+	GATEHOUSE_COMPOSE=1 go test -count=1 -v -timeout 30m ./tests/compose/...
+
+.PHONY: check-monitoring
+check-monitoring: ## alert rules, their cases, and that every query of rules and dashboard has data in a real Prometheus (needs Debian's package prometheus)
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null || \
+	{ echo 'promtool or prometheus is missing: apt-get install -y --no-install-recommends prometheus'; exit 1; }
+	promtool check config --syntax-only compose/prometheus.yaml
+	promtool check rules helm/gatehouse/rules/gatehouse.yaml
+	promtool test rules tests/monitoring/rules_test.yaml
+	GATEHOUSE_MONITORING=1 go test -count=1 -v -timeout 10m ./tests/monitoring/...
+
 .PHONY: fuzz
 fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
 	@for pkg in $$(go list $(PKG)); do \

@@ -49,6 +49,8 @@ var rooms = []room{
 	{path: "tests/e2e", tests: []string{"internal/devstack", "internal/postgres/postgrestest"}},
 	// The manual is held to what the binaries do; the texts of refusals it has from where they are made.
 	{path: "tests/docs"},
+	{path: "tests/compose"},
+	{path: "tests/monitoring"},
 	// Likewise, with helm and a Kubernetes API server; lab runs those.
 	{path: "tests/k8s/...", may: []string{"internal/devstack", "tests/k8s/..."}},
 	// The benchmark takes Envoy's configuration and tokens from where they are made.
@@ -105,7 +107,7 @@ var libraries = []library{
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/..."}},
 	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "tests/docs/..."}},
 
