@@ -118,6 +118,24 @@ func TestEveryPodMeetsRestrictedPodSecurity(t *testing.T) {
 	}
 }
 
+func TestTheCommandsPodIsMadeByHandAndMeetsRestricted(t *testing.T) {
+	ns := namespace(t)
+	for _, name := range []string{"default", "secrets", "jwk-set"} {
+		list := render(t, "gate", ns, "-f", examples(t)[name], "--show-only", "templates/command.yaml", "--set", "command={user,list}")
+		if len(list) != 1 {
+			t.Fatalf("%s: %v, want one pod", name, list)
+		}
+		for range 2 { // each gets a name of its own
+			if warnings, err := server(t).Client.Create(t.Context(), ns, list[0].text, false); err != nil || len(warnings) > 0 {
+				t.Errorf("%s: %v %v", name, err, warnings)
+			}
+		}
+		if got := list[0].pod(t).Containers[0].Args; !slices.Equal(got, []string{"user", "list"}) {
+			t.Errorf("%s: arguments %v", name, got)
+		}
+	}
+}
+
 func TestAdmissionRefusesWhatIsNotRestricted(t *testing.T) {
 	ns := namespace(t)
 	for _, fault := range []string{

@@ -40,7 +40,7 @@ func TestEnvoyTakesWhatTheChartRenders(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, want := range []string{
-				"gate-gatehouse-authz-headless.default.svc.cluster.local", "gate-gatehouse-login.default.svc.cluster.local",
+				"gate-gatehouse-authz-headless.default.svc.cluster.local", "gate-gatehouse-login-headless.default.svc.cluster.local",
 			} {
 				if !strings.Contains(string(text), want) {
 					t.Errorf("the configuration does not know %s", want)
@@ -127,11 +127,9 @@ func TestTheDrainWaitsForRequestsUnderWay(t *testing.T) {
 
 func TestTheDrainEndsInTimeWhateverIsUnderWay(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
-	e := startEdge(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/" {
-			close(arrived)
-			<-release
-		}
+	e := startEdge(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-release
 	}))
 	defer close(release)
 	go func() {
@@ -277,7 +275,11 @@ func (e *edge) render(t *testing.T) {
 // place and nobody in authz'.
 func startEdge(t *testing.T, login http.Handler) *edge {
 	t.Helper()
-	people := httptest.NewServer(login)
+	people := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" { // which Envoy asks every second
+			login.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(people.Close)
 	list := render(t, "gate", "default", "-f", examples(t)["envoy"],
 		"--set", "config.INGEST_SERVICE_URL=http://127.0.0.1:1,config.QUERY_SERVICE_URL=http://127.0.0.1:1,config.AUTH_SERVICE_URL=",
