@@ -143,6 +143,7 @@ check-tidy:
 .PHONY: check-shell
 check-shell:
 	bash -n .ci/run
+	bash -n tests/compose/prometheus-stand-in/build.sh
 
 # Builds kube-apiserver, etcd and helm from Go modules the first time: a quarter of
 # an hour on a small machine. LAB names a directory that has them in bin/ already.
@@ -174,4 +175,4 @@ clean: ## remove what build and test wrote; databases and downloads stay
 help: ## list these verbs
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

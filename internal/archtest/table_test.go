@@ -107,7 +107,7 @@ var libraries = []library{
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/..."}},
 	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "tests/docs/..."}},
 
