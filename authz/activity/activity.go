@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/identity"
 )
@@ -182,7 +183,7 @@ func (c *Cache) Standing(ctx context.Context, user identity.UserID, session iden
 		return s, nil
 	}
 	c.observer.misses.Inc()
-	f := c.ask(identity.Question{User: user, Session: session, Company: company})
+	f := c.ask(trace.SpanContextFromContext(ctx), identity.Question{User: user, Session: session, Company: company})
 	select {
 	case <-f.done:
 		return f.standing, f.err

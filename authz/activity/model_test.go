@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/identity"
 )
@@ -188,7 +189,7 @@ func (w *world) look() {
 		}
 		return
 	}
-	w.lookups = append(w.lookups, lookup{flight: w.cache.ask(q), question: q, began: w.db.clone(), shown: w.shown[q]})
+	w.lookups = append(w.lookups, lookup{flight: w.cache.ask(trace.SpanContext{}, q), question: q, began: w.db.clone(), shown: w.shown[q]})
 }
 
 // read takes a reader one step on: it begins, sees the database, or comes home.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/atenex/gatehouse/internal/identity"
 )
 
@@ -31,6 +33,10 @@ type flight struct {
 	waiters  int           // guarded by reads.mu
 	queued   *list.Element // guarded by reads.mu; nil: its read has begun
 
+	// span is that of the first who asked and is traced, guarded by reads.mu until
+	// the read has begun.
+	span trace.SpanContext
+
 	before mark
 
 	done     chan struct{} // closed once the two below are set
@@ -49,7 +55,7 @@ type reads struct {
 }
 
 // ask joins the question's flight that waits, or makes one.
-func (c *Cache) ask(q identity.Question) *flight {
+func (c *Cache) ask(of trace.SpanContext, q identity.Question) *flight {
 	k := keyOf(q)
 	r := &c.reads
 	r.mu.Lock()
@@ -61,6 +67,9 @@ func (c *Cache) ask(q identity.Question) *flight {
 		r.waiting[k] = f
 	}
 	f.waiters++
+	if of.IsSampled() && !f.span.IsValid() {
+		f.span = of
+	}
 	c.hire()
 	return f
 }
@@ -161,6 +170,13 @@ func (c *Cache) query(batch []*flight) (answers []identity.Standing, err error) 
 	// Not a caller's context: others wait for the same read.
 	ctx, cancel := context.WithTimeout(context.Background(), c.readTimeout)
 	defer cancel()
+	for _, f := range batch {
+		if f.span.IsValid() {
+			// One statement for several is told in the trace of the first of them.
+			ctx = trace.ContextWithSpanContext(ctx, f.span)
+			break
+		}
+	}
 	slow := time.AfterFunc(patience, c.fallBehind)
 	defer func() {
 		if !slow.Stop() {
