@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -40,6 +41,7 @@ func (f Finding) String() string {
 // and of one path the route that has the method. It may be used by any number of
 // goroutines and allocates nothing.
 type Index struct {
+	all       []Route // in the order of Compare
 	exact     map[string][]*Route
 	templates []template // in the order of Compare
 	prefixes  map[string][]*Route
@@ -53,8 +55,8 @@ type template struct {
 
 // Index prepares the table, which must be one that Validate finds no fault with.
 func (t Table) Index() *Index {
-	x := &Index{exact: map[string][]*Route{}, prefixes: map[string][]*Route{}}
 	all := slices.Clone(t.Routes)
+	x := &Index{all: all, exact: map[string][]*Route{}, prefixes: map[string][]*Route{}}
 	slices.SortStableFunc(all, func(a, b Route) int { return Compare(a.Match, b.Match) })
 	for i := range all {
 		r := &all[i]
@@ -74,6 +76,17 @@ func (t Table) Index() *Index {
 		}
 	}
 	return x
+}
+
+// Routes are all that Match may find.
+func (x *Index) Routes() iter.Seq[*Route] {
+	return func(yield func(*Route) bool) {
+		for i := range x.all {
+			if !yield(&x.all[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Match finds the route of one request. Whoever asks of many keeps an Index.

@@ -224,6 +224,7 @@ const (
 // Edge is what Envoy does by itself.
 type Edge struct {
 	Routes         string // RoutesPrefix, RoutesExplicit or the absolute name of a file
+	RouteSource    string // RouteSourceExtensions or RouteSourcePath
 	LoginRateLimit RateLimit
 	// ForwardAuthorization lets the token through to ingest and query.
 	ForwardAuthorization bool

@@ -19,6 +19,7 @@ func table() []row {
 	rows = append(rows, peopleRows()...)
 	rows = append(rows, throttleRows()...)
 	rows = append(rows, edgeRows()...)
+	rows = append(rows, routeRows()...)
 	rows = append(rows, supabaseRows()...)
 	rows = append(rows, decisionRows()...)
 	rows = append(rows, programRows()...)

@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 			RegisterSource: [2]identity.Quota{{Most: 5, Within: time.Hour}, {Most: 20, Within: 24 * time.Hour}},
 			Register:       identity.Quota{Most: 200, Within: time.Hour},
 		}},
-		{"edge", s.Edge, config.Edge{Routes: "prefix", LoginRateLimit: config.RateLimit{Requests: 10, Per: time.Second, Burst: 30}, Origins: origins}},
+		{"edge", s.Edge, config.Edge{Routes: "prefix", RouteSource: "extensions", LoginRateLimit: config.RateLimit{Requests: 10, Per: time.Second, Burst: 30}, Origins: origins}},
 		{"proxies", s.TrustedProxies, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
 	} {
 		if !reflect.DeepEqual(tc.got, tc.want) {
@@ -143,6 +143,7 @@ func TestGoodValues(t *testing.T) {
 		{"EDGE_LOGIN_RATE_LIMIT=off", func(s *S) any { return s.Edge.LoginRateLimit.Off() }, true},
 		{"EDGE_LOGIN_RATE_LIMIT=600/m  burst 900", func(s *S) any { return s.Edge.LoginRateLimit }, config.RateLimit{Requests: 600, Per: time.Minute, Burst: 900}},
 		{"EDGE_LOGIN_RATE_LIMIT=7/h", func(s *S) any { return s.Edge.LoginRateLimit }, config.RateLimit{Requests: 7, Per: time.Hour, Burst: 7}},
+		{"ROUTE_SOURCE=path", func(s *S) any { return s.Edge.RouteSource }, config.RouteSourcePath},
 		{"FORWARD_AUTHORIZATION=true", func(s *S) any { return s.Edge.ForwardAuthorization }, true},
 		{"VERCEL_FRONTEND_URL=https://Atenex.vercel.app/", func(s *S) any { return s.Edge.VercelFrontend }, "https://atenex.vercel.app"},
 		{"NGROK_URL=https://x.ngrok-free.app:443", func(s *S) any { return s.Edge.Ngrok }, "https://x.ngrok-free.app"},
@@ -246,6 +247,7 @@ func TestBadValues(t *testing.T) {
 		{"EDGE_LOGIN_RATE_LIMIT=10", `"10" is not a rate such as 10/s burst 30 (s, m or h), or off`},
 		{"EDGE_LOGIN_RATE_LIMIT=0/s burst 30", `the rate "0" is not a whole number from 1 to 1000000`},
 		{"EDGE_LOGIN_RATE_LIMIT=10/s burst 5", "the burst is smaller than the rate, which could then never be reached"},
+		{"ROUTE_SOURCE=Path", `"Path" is not extensions or path`},
 		{"FORWARD_AUTHORIZATION=on", `"on" is not true or false`},
 		{"VERCEL_FRONTEND_URL=http://atenex.vercel.app", "is not an https:// origin"},
 		{"VERCEL_FRONTEND_URL=https://atenex.vercel.app/login", "has a path or a slash at its end; an origin is scheme://host[:port]"},

@@ -21,7 +21,6 @@ import (
 	"github.com/atenex/gatehouse/authz/verified"
 	"github.com/atenex/gatehouse/cmd/internal/daemon"
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
-	"github.com/atenex/gatehouse/envoy/routes"
 	"github.com/atenex/gatehouse/internal/config"
 	ops "github.com/atenex/gatehouse/internal/health"
 	"github.com/atenex/gatehouse/internal/keyring"
@@ -74,12 +73,11 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 	}
 	ring.OnChange(verifier.Replace)
 	fit := fitMemory(s.Activity, p.Log)
-	table, err := wiring.RouteTable(s.Edge.Routes)
-	if err != nil {
+	options := Rules(s, verifier)
+	if err := AddRoutes(&options, s); err != nil {
 		return daemon.Misused(err)
 	}
-	options := Rules(s, verifier)
-	options.Routes, options.Instance = routeNames(table), replicaName()
+	options.Instance = replicaName()
 	options.Registerer, options.Logger = p.Metrics, p.Log
 	if s.DecisionLog.To != "" {
 		decisions, stop, err := recordDecisions(p, stdout)
@@ -226,17 +224,6 @@ func replicaName() string {
 		host = "unnamed"
 	}
 	return host + ":" + strconv.Itoa(os.Getpid())
-}
-
-// routeNames are the names that Envoy sends as the context extension "route".
-func routeNames(t routes.Table) []string {
-	names := make([]string, 0, len(t.Routes))
-	for _, r := range t.Routes {
-		if r.Mode != routes.None {
-			names = append(names, r.Name)
-		}
-	}
-	return names
 }
 
 // checkService stops by telling its clients to go elsewhere (GOAWAY) and letting

@@ -42,7 +42,7 @@ func TestEverySettingHasOneRow(t *testing.T) {
 
 // The names of the contract, sections 1, 2, 3 and 12, and those that it leaves to
 // us: the figures of the throttle, what authz remembers and for how long, where it
-// records what it decides, how long the audit log is kept and which roles an
+// reads what a route asks for and records what it decides, how long the audit log is kept and which roles an
 // invitation may give. A setting that is
 // added or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
@@ -60,7 +60,7 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		HTTP_CLIENT_TIMEOUT STREAM_IDLE_TIMEOUT HTTP_CLIENT_MAX_CONNECTIONS HTTP_CLIENT_MAX_KEEPALIVE_CONNECTIONS
 		LOGIN_SOURCE_RATE_LIMIT LOGIN_SOURCE_FAILURES LOGIN_WAIT_AFTER LOGIN_WAIT LOGIN_WAIT_MAX LOGIN_WAIT_FORGET LOGIN_PARALLEL
 		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
-		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ENVOY_BIN PG_BIN
+		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ROUTE_SOURCE ENVOY_BIN PG_BIN
 		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE TOKEN_CACHE TOKEN_CACHE_BYTES
 		AUDIT_RETENTION INVITATION_ROLES
 		DECISION_LOG DECISION_LOG_SAMPLE DECISION_LOG_MAX_SIZE DECISION_LOG_MAX_FILES`)
