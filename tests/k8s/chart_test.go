@@ -45,6 +45,34 @@ func TestEveryExampleInstallsAndUpgrades(t *testing.T) {
 	}
 }
 
+// A Deployment without replicas has one, until somebody counts again.
+func TestAutoscalingTakesOverWithoutLosingPods(t *testing.T) {
+	ns := namespace(t)
+	replicas := func(name string) (n int) {
+		text, err := server(t).Client.Get(t.Context(), "/apis/apps/v1/namespaces/"+ns+"/deployments/gate-gatehouse-"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d struct {
+			Spec struct {
+				Replicas int `json:"replicas"`
+			} `json:"spec"`
+		}
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Fatal(err)
+		}
+		return d.Spec.Replicas
+	}
+	on := []string{"gate", chart, "--namespace", ns, "--no-hooks", "-f"}
+	cluster(t, append(append([]string{"install"}, on...), examples(t)["default"], "--set", "login.replicas=5")...)
+	for range 2 {
+		cluster(t, append(append([]string{"upgrade"}, on...), examples(t)["scaling"])...)
+		if authz, login := replicas("authz"), replicas("login"); authz != 3 || login != 5 {
+			t.Errorf("%d pods of authz and %d of login, want 3, the least of its autoscaler, and 5 as before", authz, login)
+		}
+	}
+}
+
 func TestTwoReleasesLiveInOneNamespace(t *testing.T) {
 	ns := namespace(t)
 	for _, release := range []string{"one", "two"} {

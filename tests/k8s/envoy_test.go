@@ -158,29 +158,26 @@ func TestHelmTestSeesWhetherTheGateStands(t *testing.T) {
 		return string(out), err
 	}
 	health := find(t, e.list, "Pod", "-test-authz").pod(t).Containers[0]
-	healthy := func() ([]byte, error) {
-		cmd := exec.CommandContext(t.Context(), filepath.Join(grounds.binaries, "authz"), health.Args...)
-		cmd.Dir, cmd.Env = e.dir, e.environ(health, map[string]string{"GATEWAY_AUTHZ_OPS_LISTEN": e.authzOps})
-		return cmd.CombinedOutput()
+	healthy := func() (string, int) {
+		return e.run(t, "authz", e.environ(t, health, map[string]string{"GATEWAY_AUTHZ_OPS_LISTEN": e.authzOps}), health.Args...)
 	}
 
 	if out, err := ask(); err == nil || !strings.Contains(out, " 503 ") {
 		t.Errorf("without authz: %v, want a failure over a 503:\n%s", err, out)
 	}
-	if out, err := healthy(); err == nil {
-		t.Errorf("nobody is healthy:\n%s", out)
+	if out, code := healthy(); code != 1 {
+		t.Errorf("healthcheck of nobody: code %d, want 1:\n%s", code, out)
 	}
 	e.startAuthz(t)
 	eventually(t, "a 401 of authz's", func() bool { _, err := ask(); return err == nil })
-	if out, err := healthy(); err != nil {
-		t.Errorf("healthcheck: %v\n%s", err, out)
+	if out, code := healthy(); code != 0 {
+		t.Errorf("healthcheck: code %d\n%s", code, out)
 	}
 }
 
 // edge is what an Envoy pod of the chart would run.
 type edge struct {
-	list  []object
-	dir   string
+	*machine
 	envoy string
 	args  []string // of Envoy
 
@@ -205,69 +202,19 @@ func newEdge(t *testing.T, list []object, overrides map[string]string) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &edge{list: list, dir: t.TempDir(), envoy: binary.Path, overrides: overrides}
-	for _, dir := range []string{"config", "routes", "scripts"} {
-		if err := os.Mkdir(filepath.Join(e.dir, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, o := range list {
-		into := map[bool]string{strings.HasSuffix(o.Metadata.Name, "-routes"): "routes", strings.HasSuffix(o.Metadata.Name, "-envoy"): "scripts"}[true]
-		if o.Kind != "ConfigMap" || into == "" {
-			continue
-		}
-		for name, text := range o.Data {
-			if err := os.WriteFile(filepath.Join(e.dir, into, name), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	e := &edge{machine: newMachine(t, list), envoy: binary.Path, overrides: overrides}
 	for _, arg := range find(t, list, "Deployment", "-envoy").pod(t).Containers[0].Args {
 		e.args = append(e.args, e.local(arg))
 	}
 	return e
 }
 
-// local turns a path of the pod into one of the test.
-func (e *edge) local(text string) string {
-	return strings.NewReplacer(
-		"/config/envoy.yaml", filepath.Join(e.dir, "config", "envoy.yaml"),
-		"/etc/gatehouse/routes/", filepath.Join(e.dir, "routes")+"/",
-		"/etc/gatehouse/envoy/", filepath.Join(e.dir, "scripts")+"/",
-	).Replace(text)
-}
-
-// environ is what a container would get, with test secrets from the Secrets.
-func (e *edge) environ(c container, overrides map[string]string) []string {
-	var list []string
-	for _, v := range c.Env {
-		value := e.local(v.Value)
-		if v.ValueFrom != nil && v.ValueFrom.SecretKeyRef != nil {
-			value = map[string]string{
-				"jwt-secret":   "test-secret-made-of-obvious-words-for-the-chart",
-				"database-url": "postgres://nobody@127.0.0.1:1/nothing",
-			}[v.ValueFrom.SecretKeyRef.Key]
-		}
-		if other, ok := overrides[v.Name]; ok {
-			value = other
-		}
-		list = append(list, v.Name+"="+value)
-	}
-	return list
-}
-
 // render runs the init container.
 func (e *edge) render(t *testing.T) {
 	t.Helper()
 	init := find(t, e.list, "Deployment", "-envoy").pod(t).InitContainers[0]
-	args := make([]string, 0, len(init.Args))
-	for _, arg := range init.Args {
-		args = append(args, e.local(arg))
-	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(grounds.binaries, "gatehouse"), args...)
-	cmd.Dir, cmd.Env = e.dir, e.environ(init, e.overrides)
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Fatalf("rendering: %v\n%s", err, out)
+	if out, code := e.run(t, "gatehouse", e.environ(t, init, e.overrides), init.Args...); code != 0 || out != "" {
+		t.Fatalf("rendering: code %d\n%s", code, out)
 	}
 }
 
@@ -312,7 +259,7 @@ func (e *edge) startAuthz(t *testing.T) {
 	t.Helper()
 	c := find(t, e.list, "Deployment", "-authz").pod(t).Containers[0]
 	e.start(t, filepath.Join(grounds.binaries, "authz"),
-		e.environ(c, map[string]string{"GATEWAY_AUTHZ_LISTEN": e.authz, "GATEWAY_AUTHZ_OPS_LISTEN": e.authzOps}), "-drain", "0s")
+		e.environ(t, c, map[string]string{"GATEWAY_AUTHZ_LISTEN": e.authz, "GATEWAY_AUTHZ_OPS_LISTEN": e.authzOps}), "-drain", "0s")
 }
 
 // start runs a program until the end of the test, and shows its log if that fails.

@@ -11,6 +11,11 @@ metadata:
 spec:
   {{- if not $v.autoscaling.enabled }}
   replicas: {{ $v.replicas }}
+  {{- else }}
+  {{- /* Left out, it would fall to 1 where it stood before, until the autoscaler looks. */}}
+  {{- with lookup "apps/v1" "Deployment" (include "gatehouse.namespace" $root) (printf "%s-%s" (include "gatehouse.fullname" $root) .component) }}
+  replicas: {{ max (int .spec.replicas) (int $v.autoscaling.minReplicas) }}
+  {{- end }}
   {{- end }}
   revisionHistoryLimit: {{ $root.Values.revisionHistoryLimit }}
   minReadySeconds: {{ $v.minReadySeconds }}
