@@ -41,14 +41,14 @@ func (s *Service) companyRoutes(x *exchange) []route {
 	x.company = company
 	if len(segments) == 2 {
 		return []route{
-			{name: "invitations_list", method: http.MethodGet, serve: s.listInvitations},
-			{name: "invitations_create", method: http.MethodPost, serve: s.invite},
+			{name: routeListInvitations, method: http.MethodGet, serve: s.listInvitations},
+			{name: routeInvite, method: http.MethodPost, serve: s.invite},
 		}
 	}
 	if x.invitation, err = identity.ParseInvitationID(segments[2]); err != nil {
 		return nil
 	}
-	return []route{{name: "invitations_revoke", method: http.MethodDelete, serve: s.revokeInvitation}}
+	return []route{{name: routeRevokeInvitation, method: http.MethodDelete, serve: s.revokeInvitation}}
 }
 
 // shownInvitation is one as an admin of its company sees it.

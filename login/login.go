@@ -133,6 +133,7 @@ type Options struct {
 	// Unthrottled lifts every limit (LOGIN_THROTTLE=off).
 	Unthrottled bool
 
+	Spans   Spans
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: nothing is exported
 	Now     func() time.Time      // of tokens; nil: time.Now
@@ -184,6 +185,12 @@ func New(o Options) (*Service, error) {
 		"/.well-known/jwks.json":          {name: "jwks", method: http.MethodGet, serve: s.jwks, quiet: true},
 		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
 		"/":                               {name: "root", method: http.MethodGet, serve: s.root},
+	}
+	for _, at := range s.routes {
+		s.metrics.expect(at.name)
+	}
+	for _, name := range []string{routeInvite, routeListInvitations, routeRevokeInvitation, routeUnmatched} {
+		s.metrics.expect(name)
 	}
 	return s, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/problem"
@@ -55,7 +56,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		requests: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gatehouse_login_request_duration_seconds", Help: "Time to answer a request, the floor under refusals included.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},
+			Buckets:                         []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  160,
+			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"route", "status"}),
 	}
 	for _, result := range []string{"success", "bad_credentials", "throttled", "overloaded", "invalid", "error"} {
@@ -77,6 +81,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.ended.WithLabelValues(reason)
 	}
 	return m
+}
+
+// expect starts the figures of a route at zero, so that its first failure is an
+// increase and not a series that was never there.
+func (m *metrics) expect(route string) {
+	for _, status := range []string{"2xx", "4xx", "5xx"} {
+		m.requests.WithLabelValues(route, status)
+	}
+}
+
+// answered counts a request, with the trace that it is in as an example.
+func (m *metrics) answered(ctx context.Context, route string, status int, took time.Duration) {
+	h := m.requests.WithLabelValues(route, strconv.Itoa(status/100)+"xx")
+	span := trace.SpanContextFromContext(ctx)
+	if example, ok := h.(prometheus.ExemplarObserver); ok && span.IsSampled() {
+		example.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.TraceID().String()})
+		return
+	}
+	h.Observe(took.Seconds())
 }
 
 // Why a session was ended here, as the sessions table says it.
@@ -151,7 +174,7 @@ func blame(p *problem.Problem) string {
 // address that somebody tried to log in with is in it (people type passwords
 // there) nor anything else of a body or a token.
 func (s *Service) observe(ctx context.Context, x *exchange, at route, a answer, took time.Duration) {
-	s.metrics.requests.WithLabelValues(at.name, strconv.Itoa(a.status/100)+"xx").Observe(took.Seconds())
+	s.metrics.answered(ctx, at.name, a.status, took)
 	level := slog.LevelInfo
 	switch {
 	case a.status >= http.StatusInternalServerError:

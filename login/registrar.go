@@ -41,11 +41,11 @@ type registrar struct {
 // Register hashes first, so that an address that is taken costs as much as one
 // that is free.
 func (r registrar) Register(ctx context.Context, given identity.Registration) (identity.Registered, time.Time, error) {
-	permit, err := r.passwords.Admit(ctx)
+	permit, err := awaitPermit(ctx, r.passwords)
 	if err != nil {
 		return identity.Registered{}, time.Time{}, err
 	}
-	hash, err := permit.Hash(given.Password)
+	hash, err := hashPassword(ctx, permit, given.Password)
 	even := permit.FailureDue()
 	permit.Release()
 	if err != nil {

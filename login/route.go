@@ -27,6 +27,14 @@ type route struct {
 	quiet bool
 }
 
+// The names of what is not found by its whole path.
+const (
+	routeUnmatched        = "unmatched"
+	routeListInvitations  = "invitations_list"
+	routeInvite           = "invitations_create"
+	routeRevokeInvitation = "invitations_revoke"
+)
+
 // endpoint answers a request, or says with which problem it is refused.
 type endpoint func(ctx context.Context, x *exchange) (answer, error)
 
@@ -65,6 +73,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	x.expectBody()
 	ctx = identity.WithOrigin(ctx, identity.Origin{Address: x.source, RequestID: x.requestID})
 	at, allow := s.find(x)
+	ctx, span := s.with.Spans.begin(ctx, r, at)
 	var a answer
 	var err error
 	switch {
@@ -81,6 +90,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	a = s.write(x, a, err)
 	s.observe(ctx, x, at, a, time.Since(start))
+	x.tell(span, at, a)
 }
 
 // find is the route of a request, and the methods that its path has: none for a
@@ -91,7 +101,7 @@ func (s *Service) find(x *exchange) (at route, allow []string) {
 		routes = []route{exact}
 	}
 	if len(routes) == 0 {
-		return route{name: "unmatched"}, nil
+		return route{name: routeUnmatched}, nil
 	}
 	at = routes[0]
 	for _, one := range routes {

@@ -160,7 +160,7 @@ func readCredentials(body []byte) (credentials, error) {
 //
 // The second value is a better hash of the same password, where one is due.
 func (s *Service) authenticate(ctx context.Context, x *exchange, turn *turn, given credentials) (identity.Account, string, error) {
-	permit, err := s.with.Passwords.Admit(ctx)
+	permit, err := awaitPermit(ctx, s.with.Passwords)
 	if err != nil {
 		return identity.Account{}, "", unanswered(err)
 	}
@@ -172,7 +172,7 @@ func (s *Service) authenticate(ctx context.Context, x *exchange, turn *turn, giv
 		return identity.Account{}, "", unanswered(err)
 	}
 	x.user = account.ID
-	match := permit.Verify(account.PasswordHash, given.password)
+	match := verifyPassword(ctx, permit, account.PasswordHash, given.password)
 	if !match.OK || !account.Active {
 		s.noteFailure(ctx, account, match.OK)
 		return identity.Account{}, "", refuse(ctx, permit, turn, account.ID, errBadCredentials)
@@ -181,7 +181,7 @@ func (s *Service) authenticate(ctx context.Context, x *exchange, turn *turn, giv
 	if !match.Upgrade {
 		return account, "", nil
 	}
-	better, err := permit.Hash(given.password)
+	better, err := hashPassword(ctx, permit, given.password)
 	if err != nil {
 		// The old hash is as good as it was.
 		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "password hash not upgraded",

@@ -145,7 +145,7 @@ func (s *Service) store(ctx context.Context, change identity.PasswordChange) (id
 // rehash proves the current password, exactly like a login does and in the same
 // time, and hashes the new one.
 func (s *Service) rehash(ctx context.Context, c identity.Credential, turn *turn, given passwords, now time.Time) (oldHash, newHash string, err error) {
-	permit, err := s.with.Passwords.Admit(ctx)
+	permit, err := awaitPermit(ctx, s.with.Passwords)
 	if err != nil {
 		return "", "", unanswered(err)
 	}
@@ -154,7 +154,7 @@ func (s *Service) rehash(ctx context.Context, c identity.Credential, turn *turn,
 	if err != nil {
 		return "", "", err
 	}
-	if !permit.Verify(account.PasswordHash, given.current).OK {
+	if !verifyPassword(ctx, permit, account.PasswordHash, given.current).OK {
 		s.noteFailure(ctx, account, false)
 		return "", "", refuse(ctx, permit, turn, account.ID, errWrongPassword)
 	}
@@ -162,7 +162,7 @@ func (s *Service) rehash(ctx context.Context, c identity.Credential, turn *turn,
 	// After the proof: whoever only holds a token learns nothing from a refusal.
 	why := password.CheckNew(given.next, account.Email, account.FullName)
 	if why == nil {
-		newHash, why = permit.Hash(given.next)
+		newHash, why = hashPassword(ctx, permit, given.next)
 	}
 	switch {
 	case why == nil:

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/identity"
 )
@@ -88,6 +90,10 @@ func newMetrics() *metrics {
 		Name:    metricsPrefix + "query_duration_seconds",
 		Help:    "Time of one question to the database, the wait for a connection included. An answer that refuses counts as ok.",
 		Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  160,
+		NativeHistogramMinResetDuration: time.Hour,
 	}, []string{labelQuery, labelResult})}
 	for _, q := range queries() {
 		for _, r := range []string{resultOK, resultError} {
@@ -97,12 +103,18 @@ func newMetrics() *metrics {
 	return m
 }
 
-func (m *metrics) observe(q query, took time.Duration, err error) {
+func (m *metrics) observe(ctx context.Context, q query, took time.Duration, err error) {
 	result := resultOK
 	if err != nil && !answered(err) {
 		result = resultError
 	}
-	m.duration.WithLabelValues(string(q), result).Observe(took.Seconds())
+	h := m.duration.WithLabelValues(string(q), result)
+	span := trace.SpanContextFromContext(ctx)
+	if example, ok := h.(prometheus.ExemplarObserver); ok && span.IsSampled() {
+		example.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": span.TraceID().String()})
+		return
+	}
+	h.Observe(took.Seconds())
 }
 
 // refusal wraps what a transaction was given up for although the database did

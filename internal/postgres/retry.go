@@ -44,7 +44,7 @@ func (s *Store) read(ctx context.Context, q query, ask func(context.Context) err
 		err = ask(withProof(ctx))
 	}
 	ended(span, err)
-	s.metrics.observe(q, time.Since(start), err)
+	s.metrics.observe(ctx, q, time.Since(start), err)
 	return once(err)
 }
 
@@ -55,7 +55,7 @@ func (s *Store) write(ctx context.Context, q query, change func(context.Context)
 	ctx, span := s.traced(ctx, q)
 	err := change(withProof(ctx))
 	ended(span, err)
-	s.metrics.observe(q, time.Since(start), err)
+	s.metrics.observe(ctx, q, time.Since(start), err)
 	return once(err)
 }
 

@@ -348,7 +348,7 @@ func (s *Store) change(ctx context.Context, q query, doing string, work func(pgx
 	ctx, span := s.traced(ctx, q)
 	err := s.begin(ctx, work)
 	ended(span, err)
-	s.metrics.observe(q, time.Since(start), err)
+	s.metrics.observe(ctx, q, time.Since(start), err)
 	var refused refusal
 	var answer *pgconn.PgError
 	switch {

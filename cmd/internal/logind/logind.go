@@ -107,6 +107,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Limits:         login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
 		ThrottleSecret: throttleSecret(s),
 		Unthrottled:    s.Throttle.Off,
+		Spans:          login.Spans{Tracer: p.Tracing.Tracer(), Inherit: p.Tracing.FromHTTP},
 		Logger:         p.Log,
 		Metrics:        p.Metrics,
 	})
