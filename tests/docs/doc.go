@@ -19,8 +19,11 @@
 //	promql    every metric in it exists
 //	mermaid   its lines are of the kind that it says it is
 //
+// Commands that only look (curl without -d and -X, grep, tail) are given 10 s to print
+// what is shown: a change takes its milliseconds to arrive.
+//
 // The blocks of a page share one shell and one directory, in the order of the
-// page; bin/ is there, with the programs as they are built, and ready.json of `up`. All pages share one
+// page; bin/ is there, with the programs as they are built, ready.json of `up` and decisions.jsonl of its authz. All pages share one
 // `gatehouse up`, and find its demo user unharmed.
 //
 // A comment on the line above a block says what the fence cannot:

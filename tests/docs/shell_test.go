@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,6 +110,16 @@ type step struct {
 	command string
 	shown   string
 }
+
+// looks is of commands that change nothing, so that they can be repeated.
+func (s step) looks() bool {
+	return looking.MatchString(s.command) && !changing.MatchString(s.command)
+}
+
+var (
+	looking  = regexp.MustCompile(`^(curl|grep|tail) `)
+	changing = regexp.MustCompile(` -[dX]`)
+)
 
 // steps takes a block apart: each command of sh, or those behind "$ " of console.
 func steps(kind, text string) []step {

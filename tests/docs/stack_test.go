@@ -34,6 +34,7 @@ type stack struct {
 		Secret   string `json:"token_secret"`
 	}
 	readyFile string
+	decisions string // where authz records them
 	tools     string // a directory for PATH
 	in        *strings.Replacer
 }
@@ -62,7 +63,7 @@ func shared(t *testing.T) *stack {
 
 func (s *stack) start() error {
 	dir := filepath.Dir(binaries)
-	s.readyFile = filepath.Join(dir, "ready.json")
+	s.readyFile, s.decisions = filepath.Join(dir, "ready.json"), filepath.Join(dir, "decisions.jsonl")
 	public, err := freeAddress()
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (s *stack) start() error {
 		return err
 	}
 	up = exec.Command(filepath.Join(binaries, "gatehouse"), "up", "--listen", public, "--state-dir", state, "--ready-file", s.readyFile)
-	up.Env, up.Dir = machine(), dir
+	up.Env, up.Dir = append(machine(), "GATEWAY_DECISION_LOG="+s.decisions), dir
 	up.Stdout, up.Stderr = &said, &said
 	if err := up.Start(); err != nil {
 		return err
