@@ -14,6 +14,7 @@ import (
 	"github.com/atenex/gatehouse/authz/verified"
 	"github.com/atenex/gatehouse/internal/identity"
 	"github.com/atenex/gatehouse/internal/token"
+	gatehousev1 "github.com/atenex/gatehouse/proto/gatehouse/v1"
 )
 
 // memory is what is known without asking, as a function.
@@ -130,3 +131,30 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+// A warm check beside a recorder that wants nothing of it, and beside one that
+// takes everything.
+func BenchmarkRecordedCheck(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		wants bool
+	}{{"not wanted", false}, {"recorded", true}} {
+		b.Run(c.name, func(b *testing.B) {
+			o := options(b, token.Rules{}, saying(member()))
+			plain := o.Verifier.(*token.Verifier)
+			credential, err := plain.Verify(inCompany()[len("Bearer "):], now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			o.Verifier, o.Tokens = verifier(func(string, time.Time) (identity.Credential, error) { return credential, nil }), plain
+			o.Recorder = forgetful(c.wants)
+			benchmark(b, o, func(*authz.Gate) {}, inCompany())
+		})
+	}
+}
+
+// forgetful is a recorder that keeps nothing.
+type forgetful bool
+
+func (f forgetful) Wants(gatehousev1.Outcome) bool { return bool(f) }
+func (forgetful) Record(*gatehousev1.Decision)     {}

@@ -47,7 +47,7 @@ func effects(answer []byte) (Effects, error) {
 	if err := proto.Unmarshal(answer, in); err != nil {
 		return Effects{}, err
 	}
-	out := Effects{Code: codes.Code(in.GetStatus().GetCode())} //nolint:gosec // one of the 17 that gRPC has
+	out := Effects{Code: codes.Code(in.GetStatus().GetCode())}
 	for _, name := range slices.Sorted(maps.Keys(in.GetDynamicMetadata().GetFields())) {
 		out.Metadata = append(out.Metadata, Header{name, in.GetDynamicMetadata().GetFields()[name].GetStringValue()})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -157,6 +158,14 @@ func (o *observer) salvage(ctx context.Context, r request, d decision) {
 	defer func() { _ = recover() }() // there is nobody left to tell
 	o.count(r.route, d.reason())
 	o.line(ctx, r, d, 0, time.Time{})
+}
+
+// unrecorded tells of a decision that could not be recorded.
+func (o *observer) unrecorded(ctx context.Context, thrown any, now time.Time) {
+	if o.throttle.admit("unrecorded", now) {
+		o.log.LogAttrs(ctx, slog.LevelError, "a decision could not be recorded",
+			slog.String("panic", fmt.Sprint(thrown)), slog.String("stack", string(debug.Stack())))
+	}
 }
 
 // line writes one line for a decision: denials at INFO, because someone will

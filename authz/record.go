@@ -25,8 +25,14 @@ const (
 	maxMemberships = 64
 )
 
-// record hands a decision over to the recorder, if there is one and it wants it.
+// record hands a decision over to the recorder, if there is one and it wants it. A
+// fault in here is told, and changes no answer.
 func (g *Gate) record(ctx context.Context, r request, d decision, t *trail, start time.Time, took time.Duration) {
+	defer func() {
+		if thrown := recover(); thrown != nil {
+			g.observer.unrecorded(ctx, thrown, start.Add(took))
+		}
+	}()
 	if g.recorder == nil || !g.recorder.Wants(d.outcome.published()) {
 		return
 	}

@@ -20,7 +20,7 @@ type throttle struct {
 	// other checks need no lock.
 	owing   atomic.Bool
 	mu      sync.Mutex
-	reasons map[string]*failures // bounded by the closed set of reasons
+	reasons map[string]*failures // bounded by the closed set of reasons, and one for records
 }
 
 type failures struct {

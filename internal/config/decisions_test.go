@@ -26,7 +26,7 @@ func TestWhereDecisionsAreRecorded(t *testing.T) {
 		{"nowhere, where it is set to nothing", []string{"GATEWAY_DECISION_LOG="}, defaults},
 		{"standard output", []string{"GATEWAY_DECISION_LOG=stdout"}, to("stdout")},
 		{"an absolute name", []string{"GATEWAY_DECISION_LOG=/var/log/decisions.jsonl"}, to("/var/log/decisions.jsonl")},
-		{"a relative name is of the working directory", []string{"GATEWAY_DECISION_LOG=logs/decisions.jsonl"}, to(filepath.Join(dir, "logs/decisions.jsonl"))},
+		{"a relative name is of the working directory", []string{"GATEWAY_DECISION_LOG=logs/decisions.jsonl"}, to(filepath.Join(dir, "logs", "decisions.jsonl"))},
 		{
 			"all of it",
 			[]string{"GATEWAY_DECISION_LOG=stdout", "GATEWAY_DECISION_LOG_SAMPLE=0.05", "GATEWAY_DECISION_LOG_MAX_SIZE=1", "GATEWAY_DECISION_LOG_MAX_FILES=0"},

@@ -93,8 +93,12 @@ func (l *logged) dropped(reason string) int {
 // until waits for what another goroutine brings about.
 func (l *logged) until(what string, so func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline, again := time.After(10*time.Second), time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !so() {
+		select {
+		case <-again.C:
+		case <-deadline:
 			l.t.Fatalf("not within 10 s: %s", what)
 		}
 	}

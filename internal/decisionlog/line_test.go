@@ -147,7 +147,10 @@ func TestReadingGoesOnPastWhatIsNoDecision(t *testing.T) {
 	if diff := cmp.Diff([]int{4}, wrong); diff != "" {
 		t.Error(diff)
 	}
-	for range decisionlog.Read(strings.NewReader(log)) {
+	for _, err := range decisionlog.Read(strings.NewReader(log)) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // which must not go on
 	}
 }

@@ -66,13 +66,14 @@ func (p *process) serving() *process {
 
 func (p *process) until(what string, so func() bool) {
 	p.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	deadline, again := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	defer again.Stop()
+	for !so() {
 		select {
+		case <-again.C:
 		case code := <-p.ended:
 			p.t.Fatalf("it ended with %d before %s:\n%s", code, what, p.stderr.text.String())
-		default:
-		}
-		if time.Now().After(deadline) {
+		case <-deadline:
 			p.t.Fatalf("not within 20 s: %s", what)
 		}
 	}
