@@ -160,7 +160,7 @@ func wrapped(ctx context.Context, scratch, goMod, source, pkg, ldflags string) (
 		return "", err
 	}
 	made := filepath.Join(scratch, "made")
-	_, err := command(ctx, scratch, nil, "go", "build", "-mod=mod", "-buildvcs=false", "-trimpath", "-ldflags", ldflags, "-o", made, pkg)
+	_, err := command(ctx, scratch, nil, "go", "build", "-mod=mod", "-buildvcs=false", "-ldflags", ldflags, "-o", made, pkg)
 	return made, err
 }
 
