@@ -51,6 +51,13 @@ func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	traces, err := tracesCluster(s)
+	if err != nil {
+		return nil, err
+	}
+	if traces != nil {
+		clusters = append(clusters, traces)
+	}
 	b := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: "gatehouse", Cluster: "gatehouse"},
 		Admin:           adminInterface(admin),

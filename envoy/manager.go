@@ -19,6 +19,10 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 	if err != nil {
 		return nil, err
 	}
+	traces, err := tracing(s)
+	if err != nil {
+		return nil, err
+	}
 	return &managerv3.HttpConnectionManager{
 		StatPrefix:                 "edge",
 		CodecType:                  managerv3.HttpConnectionManager_AUTO,
@@ -75,7 +79,7 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
 			extension("envoy.http.early_header_mutation.header_mutation", &earlyv3.HeaderMutation{
-				Mutations: earlyMutations(),
+				Mutations: append(earlyMutations(), strangersTraces(s)...),
 			}),
 		},
 
@@ -83,6 +87,7 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 		// list of its own, which would replace the chain, authorisation included.
 		UpgradeConfigs: []*managerv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket", Enabled: no()}},
 
+		Tracing:          traces,
 		AccessLog:        accessLog(),
 		LocalReplyConfig: localReplies(),
 		HttpFilters:      httpFilters(t),

@@ -52,6 +52,9 @@ type Settings struct {
 	// requests again that wait for one. The login service is exempt.
 	MaxConnections uint32
 
+	// Tracing is off unless its Endpoint is set.
+	Tracing Tracing
+
 	// ServerName is sent as the Server header.
 	ServerName string
 	// CAFile is a PEM bundle that https upstreams are verified against.
@@ -119,6 +122,7 @@ func (s Settings) Validate() error {
 	_, err = s.origins()
 	check("CORS", err)
 	check("login rate", s.LoginRate.Validate())
+	check("tracing", s.Tracing.validate())
 	for _, d := range []struct {
 		what string
 		d    time.Duration

@@ -46,7 +46,7 @@ The same settings always give the same bytes. There is no secret in it.`,
 			if err != nil {
 				return err
 			}
-			rendered, err := renderEnvoy(s, routes)
+			rendered, err := in.renderEnvoy(s, routes)
 			if err != nil {
 				return &useError{err}
 			}
@@ -126,7 +126,7 @@ line:
 func (in *invocation) configuration(s *config.Settings, routes string, args []string) (what string, text []byte, err error) {
 	switch {
 	case len(args) == 0:
-		text, err = renderEnvoy(s, routes)
+		text, err = in.renderEnvoy(s, routes)
 		if err != nil {
 			return "", nil, &useError{err}
 		}
@@ -151,12 +151,12 @@ func (in *invocation) configuration(s *config.Settings, routes string, args []st
 
 // renderEnvoy goes by the table that is named, or with an empty name by that of
 // the settings.
-func renderEnvoy(s *config.Settings, named string) ([]byte, error) {
+func (in *invocation) renderEnvoy(s *config.Settings, named string) ([]byte, error) {
 	table, err := routeTable(s, named)
 	if err != nil {
 		return nil, err
 	}
-	return renderTable(table, s)
+	return in.renderTable(table, s)
 }
 
 func routeTable(s *config.Settings, named string) (routes.Table, error) {
@@ -166,8 +166,12 @@ func routeTable(s *config.Settings, named string) (routes.Table, error) {
 	return wiring.RouteTable(s.Edge.Routes)
 }
 
-func renderTable(table routes.Table, s *config.Settings) ([]byte, error) {
-	bootstrap, err := envoy.Bootstrap(table, envoySettings(s))
+func (in *invocation) renderTable(table routes.Table, s *config.Settings) ([]byte, error) {
+	settings, err := in.envoySettings(s)
+	if err != nil {
+		return nil, err
+	}
+	bootstrap, err := envoy.Bootstrap(table, settings)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,9 @@ func (in *invocation) diff(routes string, args []string) ([]envoy.Change, error)
 		if err != nil {
 			return nil, err
 		}
-		settings = envoySettings(s)
+		if settings, err = in.envoySettings(s); err != nil {
+			return nil, err
+		}
 		if len(args) < 2 {
 			table, err := routeTable(s, routes)
 			if err != nil {

@@ -72,6 +72,9 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 	if err != nil {
 		return err
 	}
+	if _, err := in.envoyTracing(plan.settings); err != nil {
+		return err // before anything is started
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -108,7 +111,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 			if err != nil {
 				return nil, err
 			}
-			return renderEnvoy(s, "")
+			return in.renderEnvoy(s, "")
 		},
 		OnReady: func(at devstack.Ready) { in.greet(plan, at) },
 		Output:  in.stderr,

@@ -228,6 +228,8 @@ type Edge struct {
 	LoginRateLimit RateLimit
 	// ForwardAuthorization lets the token through to ingest and query.
 	ForwardAuthorization bool
+	// TrustTraceparent has Envoy take part in its clients' traces.
+	TrustTraceparent bool
 	// Origins, VercelFrontend and Ngrok are origins as a browser sends them:
 	// lower case, no default port, no trailing slash. Empty: none.
 	Origins        []string

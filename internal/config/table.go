@@ -206,6 +206,11 @@ func edgeRows() []row {
 			read:    into(boolean, func(s *Settings) *bool { return &s.Edge.ForwardAuthorization }),
 		},
 		{
+			name: "TRUST_TRACEPARENT", fallback: "false", by: NeedEnvoy,
+			meaning: "With tracing on (`OTEL_EXPORTER_OTLP_ENDPOINT`), `true`: a client's `traceparent` names the trace that its request belongs to, and with a `parentbased_` sampler says whether it is kept. For a gate behind another one; `false`: it is removed.",
+			read:    into(boolean, func(s *Settings) *bool { return &s.Edge.TrustTraceparent }),
+		},
+		{
 			name: "VERCEL_FRONTEND_URL", by: NeedEnvoy,
 			meaning: "The production origin of the web client, `https://host[:port]`. Its Vercel previews may call too.",
 			read:    into(httpsOrigin, func(s *Settings) *string { return &s.Edge.VercelFrontend }),

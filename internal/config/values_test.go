@@ -145,6 +145,7 @@ func TestGoodValues(t *testing.T) {
 		{"EDGE_LOGIN_RATE_LIMIT=7/h", func(s *S) any { return s.Edge.LoginRateLimit }, config.RateLimit{Requests: 7, Per: time.Hour, Burst: 7}},
 		{"ROUTE_SOURCE=path", func(s *S) any { return s.Edge.RouteSource }, config.RouteSourcePath},
 		{"FORWARD_AUTHORIZATION=true", func(s *S) any { return s.Edge.ForwardAuthorization }, true},
+		{"TRUST_TRACEPARENT=true", func(s *S) any { return s.Edge.TrustTraceparent }, true},
 		{"VERCEL_FRONTEND_URL=https://Atenex.vercel.app/", func(s *S) any { return s.Edge.VercelFrontend }, "https://atenex.vercel.app"},
 		{"NGROK_URL=https://x.ngrok-free.app:443", func(s *S) any { return s.Edge.Ngrok }, "https://x.ngrok-free.app"},
 		{"CORS_ALLOWED_ORIGINS=http://A.example:80, https://b.example:8443,,http://a.example,http://[::1]:3000", func(s *S) any { return s.Edge.Origins }, []string{"http://a.example", "https://b.example:8443", "http://[::1]:3000"}},
