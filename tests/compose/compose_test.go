@@ -300,7 +300,7 @@ func (s *stack) override(t *testing.T) {
 	token := s.signIn(t)
 	// Relative names in an override are of the project's directory, which here is
 	// the repository: what it mounts lies elsewhere instead.
-	dir := t.TempDir()
+	dir := s.t.TempDir() // for as long as the project
 	text := strings.ReplaceAll(string(block[1]), "./", dir+"/")
 	override := filepath.Join(dir, "override.yaml")
 	table, err := os.ReadFile(filepath.Join(root, "envoy", "routes", "explicit.yaml"))
