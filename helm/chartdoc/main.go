@@ -51,9 +51,9 @@ func rewrite(chart string, check bool) error {
 		return nil
 	}
 	if check {
-		return fmt.Errorf("%s is stale: run go generate ./helm/...", name)
+		return fmt.Errorf("%s is stale: run make generate", name)
 	}
-	return os.WriteFile(name, fresh, 0o644)
+	return os.WriteFile(name, fresh, 0o644) //nolint:gosec // a document, for everybody
 }
 
 // page is what the template sees.
@@ -71,14 +71,14 @@ func readme(chart string) ([]byte, error) {
 		return nil, err
 	}
 	if err := yaml.Unmarshal(about, &p); err != nil {
-		return nil, fmt.Errorf("Chart.yaml: %w", err)
+		return nil, fmt.Errorf("reading Chart.yaml: %w", err)
 	}
 	text, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
 	if err != nil {
 		return nil, err
 	}
 	if p.Values, err = values(text); err != nil {
-		return nil, fmt.Errorf("values.yaml: %w", err)
+		return nil, fmt.Errorf("reading values.yaml: %w", err)
 	}
 	t, err := template.ParseFiles(filepath.Join(chart, "README.md.gotmpl"))
 	if err != nil {

@@ -65,13 +65,8 @@ func TestTheOpsPortShowsThreePages(t *testing.T) {
 			t.Errorf("GET %s = %d, want %d", path, status, want)
 		}
 	}
-	res, err := http.Post(e.ops+"/ready", "text/plain", nil) //nolint:noctx
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != 404 {
-		t.Errorf("POST /ready = %d, want 404", res.StatusCode)
+	if status, _ := ask(t, http.MethodPost, e.ops+"/ready"); status != http.StatusNotFound {
+		t.Errorf("POST /ready = %d, want 404", status)
 	}
 	if _, body := get(t, e.ops+"/stats/prometheus"); !strings.Contains(body, "envoy_http_downstream_rq_total") {
 		t.Error("no figures of Envoy's in /stats/prometheus")
@@ -88,7 +83,7 @@ func TestTheDrainWaitsForRequestsUnderWay(t *testing.T) {
 		_, _ = io.WriteString(w, "here")
 	}))
 	kept := dial(t, e.public)
-	if res := kept.get(t, "/health"); res.StatusCode != 200 || res.Close {
+	if res := kept.get(t, "/health"); res.StatusCode != http.StatusOK || res.Close {
 		t.Fatalf("before the drain: %d, connection closed: %v", res.StatusCode, res.Close)
 	}
 	slow := make(chan string, 1)
@@ -103,7 +98,7 @@ func TestTheDrainWaitsForRequestsUnderWay(t *testing.T) {
 	if status, _ := get(t, e.ops+"/live"); status != 200 {
 		t.Errorf("/live = %d while draining, want 200: a kubelet must not kill it", status)
 	}
-	if res := kept.get(t, "/health"); res.StatusCode != 200 || !res.Close {
+	if res := kept.get(t, "/health"); res.StatusCode != http.StatusOK || !res.Close {
 		t.Errorf("on a kept connection: %d, closed: %v; want an answer that ends it", res.StatusCode, res.Close)
 	}
 	for range 20 { // who has not heard yet is served
@@ -132,12 +127,7 @@ func TestTheDrainEndsInTimeWhateverIsUnderWay(t *testing.T) {
 		<-release
 	}))
 	defer close(release)
-	go func() {
-		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+e.public+"/", nil)
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			_ = res.Body.Close()
-		}
-	}()
+	go get(t, "http://"+e.public+"/")
 	<-arrived
 	if err := <-e.startDrain(t, "0", "1"); err != nil {
 		t.Errorf("drain: %v", err)
@@ -152,7 +142,7 @@ func TestHelmTestSeesWhetherTheGateStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := func() (string, error) {
+	anonymous := func() (string, error) {
 		args := append([]string{unauthorized.Command[1]}, unauthorized.Args[:2]...)
 		out, err := exec.CommandContext(t.Context(), unauthorized.Command[0], append(args, host, port)...).CombinedOutput()
 		return string(out), err
@@ -162,14 +152,14 @@ func TestHelmTestSeesWhetherTheGateStands(t *testing.T) {
 		return e.run(t, "authz", e.environ(t, health, map[string]string{"GATEWAY_AUTHZ_OPS_LISTEN": e.authzOps}), health.Args...)
 	}
 
-	if out, err := ask(); err == nil || !strings.Contains(out, " 503 ") {
+	if out, err := anonymous(); err == nil || !strings.Contains(out, " 503 ") {
 		t.Errorf("without authz: %v, want a failure over a 503:\n%s", err, out)
 	}
 	if out, code := healthy(); code != 1 {
 		t.Errorf("healthcheck of nobody: code %d, want 1:\n%s", code, out)
 	}
 	e.startAuthz(t)
-	eventually(t, "a 401 of authz's", func() bool { _, err := ask(); return err == nil })
+	eventually(t, "a 401 of authz's", func() bool { _, err := anonymous(); return err == nil })
 	if out, code := healthy(); code != 0 {
 		t.Errorf("healthcheck: code %d\n%s", code, out)
 	}
@@ -339,16 +329,20 @@ func (c connection) get(t *testing.T, path string) *http.Response {
 	return res
 }
 
-// get asks on a connection of its own; 0 is no answer.
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	return ask(t, http.MethodGet, url)
+}
+
+// ask asks on a connection of its own; 0 is no answer.
+func ask(t *testing.T, method, url string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {
 		t.Error(err)
 		return 0, ""
 	}
-	req.Close = true
-	res, err := http.DefaultClient.Do(req)
+	res, err := (&http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		return 0, ""
 	}
@@ -366,7 +360,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("waited 30 s for %s", what)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 }
 

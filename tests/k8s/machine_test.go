@@ -154,7 +154,8 @@ func TestTheProgramsTakeTheSettingsOfEveryExample(t *testing.T) {
 			m.makeKeys(t)
 			m.makeRoutes(t)
 			for _, o := range m.list {
-				program, args := "", []string{"healthcheck"}
+				var program string
+				args := []string{"healthcheck"}
 				switch {
 				case o.Kind == "Deployment" && strings.HasSuffix(o.Metadata.Name, "-authz"):
 					program = "authz"

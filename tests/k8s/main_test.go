@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 func prepare(ctx context.Context, dir string) error {
 	grounds.dir, grounds.binaries = dir, filepath.Join(dir, "bin")
 	grounds.stop = func() {}
-	grounds.tools = lab.Tools{Dir: os.Getenv("LAB"), Notice: func(text string) { fmt.Fprintln(os.Stderr, text) }}
+	grounds.tools = lab.Tools{Dir: os.Getenv("LAB"), Environ: os.Environ(), Notice: func(text string) { fmt.Fprintln(os.Stderr, text) }}
 	var err error
 	if grounds.helm, err = grounds.tools.Find(ctx, lab.Helm); err != nil {
 		return err
@@ -96,7 +96,7 @@ func server(t *testing.T) *lab.Server {
 // installOperator gives the server the kinds of the Prometheus operator, from the
 // operator's own module, and waits until it serves them.
 func installOperator(ctx context.Context, c *lab.Client) error {
-	dir, err := lab.Module(ctx, "github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+	dir, err := grounds.tools.Module(ctx, "github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 	if err != nil {
 		return err
 	}

@@ -152,15 +152,23 @@ func background(path, log string, args ...string) (stop func(), err error) {
 }
 
 // FreePorts are addresses on loopback that nobody listened on a moment ago.
-func FreePorts(ctx context.Context, n int) ([]string, error) {
-	var lc net.ListenConfig
-	list := make([]string, 0, n)
+func FreePorts(ctx context.Context, n int) (list []string, err error) {
+	var (
+		lc    net.ListenConfig
+		taken []net.Listener
+	)
+	// At the end, so that no two are the same.
+	defer func() {
+		for _, l := range taken {
+			err = errors.Join(err, l.Close())
+		}
+	}()
 	for range n {
 		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = l.Close() }() // at the end, so that no two are the same
+		taken = append(taken, l)
 		list = append(list, l.Addr().String())
 	}
 	return list, nil

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/atenex/gatehouse/internal/devstack"
@@ -42,6 +43,8 @@ type Tools struct {
 	Dir string
 	// CacheDir keeps what was built, by version; empty: devstack.DefaultCacheDir.
 	CacheDir string
+	// Environ is what the go command runs in.
+	Environ []string
 	// Notice is told before something takes long; nil: nobody is.
 	Notice func(string)
 }
@@ -74,7 +77,7 @@ func (t Tools) Find(ctx context.Context, name string) (string, error) {
 	if t.Notice != nil {
 		t.Notice("building " + name + " " + version)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return "", err
 	}
 	scratch, err := os.MkdirTemp(filepath.Dir(path), "build-")
@@ -96,7 +99,7 @@ func (t Tools) recipe(name string) (recipe, string) {
 	switch name {
 	case Helm:
 		return func(ctx context.Context, scratch string) (string, error) {
-			_, err := command(ctx, scratch, []string{"GOBIN=" + scratch}, "go", "install", "helm.sh/helm/v3/cmd/helm@"+helmVersion)
+			_, err := t.gocmd(ctx, scratch, []string{"GOBIN=" + scratch}, "install", "helm.sh/helm/v3/cmd/helm@"+helmVersion)
 			return filepath.Join(scratch, "helm"), err
 		}, helmVersion
 	case etcd:
@@ -105,10 +108,10 @@ func (t Tools) recipe(name string) (recipe, string) {
 		const module = "go.etcd.io/etcd/server/v3"
 		return func(ctx context.Context, scratch string) (string, error) {
 			goMod := "module lab\n\ngo 1.26.0\n\nrequire " + module + " " + etcdVersion + "\n"
-			return wrapped(ctx, scratch, goMod, "package main\n\nimport _ \""+module+"/etcdmain\"\n\nfunc main() {}\n", module, "")
+			return t.wrapped(ctx, scratch, goMod, "package main\n\nimport _ \""+module+"/etcdmain\"\n\nfunc main() {}\n", module, "")
 		}, etcdVersion
 	case apiServer:
-		return buildAPIServer, kubernetesVersion
+		return t.buildAPIServer, kubernetesVersion
 	}
 	return nil, ""
 }
@@ -116,8 +119,8 @@ func (t Tools) recipe(name string) (recipe, string) {
 // staged are the modules that Kubernetes' own replaces by directories.
 var staged = regexp.MustCompile(`(?m)^\s*(k8s\.io/\S+) => \./staging/`)
 
-func buildAPIServer(ctx context.Context, scratch string) (string, error) {
-	dir, err := Module(ctx, "k8s.io/kubernetes", kubernetesVersion)
+func (t Tools) buildAPIServer(ctx context.Context, scratch string) (string, error) {
+	dir, err := t.Module(ctx, "k8s.io/kubernetes", kubernetesVersion)
 	if err != nil {
 		return "", err
 	}
@@ -145,29 +148,29 @@ func main() { os.Exit(cli.Run(app.NewAPIServerCommand())) }
 	// What the server says of itself, which helm holds against kubeVersion.
 	const stamp = "k8s.io/component-base/version"
 	minor := strings.Split(kubernetesVersion, ".")[1]
-	return wrapped(ctx, scratch, goMod.String(), source, ".",
+	return t.wrapped(ctx, scratch, goMod.String(), source, ".",
 		fmt.Sprintf("-s -w -X %s.gitVersion=%s -X %s.gitMajor=1 -X %s.gitMinor=%s", stamp, kubernetesVersion, stamp, stamp, minor))
 }
 
 // wrapped builds a package from within a module made for that.
-func wrapped(ctx context.Context, scratch, goMod, source, pkg, ldflags string) (string, error) {
+func (t Tools) wrapped(ctx context.Context, scratch, goMod, source, pkg, ldflags string) (string, error) {
 	for name, text := range map[string]string{"go.mod": goMod, "main.go": source} {
 		if err := os.WriteFile(filepath.Join(scratch, name), []byte(text), 0o600); err != nil {
 			return "", err
 		}
 	}
-	if _, err := command(ctx, scratch, nil, "go", "mod", "tidy", "-e"); err != nil {
+	if _, err := t.gocmd(ctx, scratch, nil, "mod", "tidy", "-e"); err != nil {
 		return "", err
 	}
 	made := filepath.Join(scratch, "made")
-	_, err := command(ctx, scratch, nil, "go", "build", "-mod=mod", "-buildvcs=false", "-ldflags", ldflags, "-o", made, pkg)
+	_, err := t.gocmd(ctx, scratch, nil, "build", "-mod=mod", "-buildvcs=false", "-ldflags", ldflags, "-o", made, pkg)
 	return made, err
 }
 
 // Module downloads a module and gives its directory, for files in it that are no
 // Go.
-func Module(ctx context.Context, path, version string) (string, error) {
-	out, err := command(ctx, os.TempDir(), nil, "go", "mod", "download", "-json", path+"@"+version)
+func (t Tools) Module(ctx context.Context, path, version string) (string, error) {
+	out, err := t.gocmd(ctx, os.TempDir(), nil, "mod", "download", "-json", path+"@"+version)
 	if err != nil {
 		return "", err
 	}
@@ -181,15 +184,16 @@ func Module(ctx context.Context, path, version string) (string, error) {
 	return m.Dir, nil
 }
 
-// command runs a program in dir, outside of any workspace, and gives its output.
-func command(ctx context.Context, dir string, environ []string, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+// gocmd runs the go command in dir, outside of any workspace, and gives its output.
+func (t Tools) gocmd(ctx context.Context, dir string, environ []string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "GOFLAGS=", "GOWORK=off"), environ...)
+	// What is set for the project's own module is not for others.
+	cmd.Env = slices.Concat(t.Environ, []string{"GOFLAGS=", "GOWORK=off"}, environ)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, tail(stderr.Bytes()))
+		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, tail(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }
