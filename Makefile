@@ -152,6 +152,11 @@ check-k8s: ## the chart on a real Kubernetes API server, helm and Envoy (LAB=DIR
 	go vet -tags k8s ./tests/k8s/...
 	LAB="$(LAB)" go test -tags k8s -count=1 -v -timeout 90m ./tests/k8s/...
 
+# The same, and Envoy Gateway and Contour. They get a network of their own, which takes root.
+.PHONY: check-mesh
+check-mesh: ## the recipes of docs/meshes on Envoy Gateway, Contour and a real API server (LAB=DIR has them built)
+	GATEHOUSE_LAB=1 LAB="$(LAB)" go test -count=1 -timeout 90m ./tests/mesh/...
+
 # helm is found, or asked for with HELM=.
 HELM ?= helm
 .PHONY: chart

@@ -53,6 +53,8 @@ var rooms = []room{
 	{path: "tests/monitoring"},
 	// Likewise, with helm and a Kubernetes API server; lab runs those.
 	{path: "tests/k8s/...", may: []string{"internal/devstack", "tests/k8s/..."}},
+	// Strangers too, who read the recipes of docs/meshes instead of being given a configuration.
+	{path: "tests/mesh", tests: []string{"internal/devstack", "internal/postgres/postgrestest", "tests/k8s/lab"}},
 	// The benchmark takes Envoy's configuration and tokens from where they are made.
 	{path: "tests/bench/...", may: []string{"tests/bench/...", "envoy", "envoy/routes", "internal/devstack", "internal/token"}},
 }
@@ -79,7 +81,7 @@ var libraries = []library{
 	{
 		module: "github.com/envoyproxy/go-control-plane/envoy",
 		files:  []string{"envoy/*", "envoy/lint/...", "authz/request.go", "authz/response.go", "authz/effects.go", "authz/server.go", "tests/bench/..."},
-		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"},
+		tests:  []string{"authz/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go", "tests/mesh/..."},
 	},
 	// Tests of the whole gate put a stranger in authz' place, and ask authz as a mesh does.
 	{module: "google.golang.org/grpc", files: []string{
@@ -87,9 +89,9 @@ var libraries = []library{
 		"internal/tracing/...",  // makes the spans of calls
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
 		"tests/bench/contender/...",
-	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go"}},
-	{module: "google.golang.org/protobuf", files: []string{"authz/...", "internal/decisionlog/...", "envoy/*", "envoy/lint/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "internal/tracing/...", "tests/e2e/impostor_test.go", "tests/e2e/tracing_test.go"}},
-	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go"}},
+	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go", "tests/mesh/..."}},
+	{module: "google.golang.org/protobuf", files: []string{"authz/...", "internal/decisionlog/...", "envoy/*", "envoy/lint/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "internal/tracing/...", "tests/e2e/impostor_test.go", "tests/e2e/tracing_test.go", "tests/mesh/..."}},
+	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/mesh/..."}},
 
 	{module: "github.com/golang-jwt/jwt/v5", files: []string{"internal/token/...", "tests/bench/ordinary/..."}, tests: []string{"authz/bench_test.go"}},
 	{module: "golang.org/x/crypto", files: []string{"internal/password/..."}, tests: []string{"login/...", "cmd/..."}},
@@ -107,7 +109,7 @@ var libraries = []library{
 	{module: "github.com/go-json-experiment/json", files: []string{"internal/token/...", "login/..."}},
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
-	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/..."}},
+	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/...", "tests/mesh/..."}},
 	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "tests/docs/..."}},
 
