@@ -101,11 +101,12 @@ func (v visit) commands(b block) error {
 	shows := slices.ContainsFunc(all, func(s step) bool { return s.shown != "" })
 	for i, s := range all {
 		shown := v.stack.in.Replace(s.shown)
-		output, code := v.shell.run(v.stack.in.Replace(s.command))
-		for deadline := time.Now().Add(lookLimit); shows && s.looks() && !match(shown, output) && time.Now().Before(deadline); {
-			time.Sleep(20 * time.Millisecond)
+		var output string
+		var code int
+		_ = poll(lookLimit, func() (bool, error) {
 			output, code = v.shell.run(v.stack.in.Replace(s.command))
-		}
+			return !shows || !s.looks() || match(shown, output), nil
+		})
 		if i < len(all)-1 && code != 0 || i == len(all)-1 && code != want {
 			return fmt.Errorf("%s\nended with %d: %s", s.command, code, output)
 		}

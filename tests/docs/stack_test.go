@@ -81,23 +81,21 @@ func (s *stack) start() error {
 	ended := make(chan error, 1)
 	go func() { ended <- up.Wait() }()
 	stopped = ended
-	for deadline := time.Now().Add(startLimit); ; time.Sleep(20 * time.Millisecond) {
-		text, err := os.ReadFile(s.readyFile)
-		if err == nil {
-			if err := json.Unmarshal(text, &s.addresses); err != nil {
-				return err
-			}
-			break
-		}
+	err = poll(startLimit, func() (bool, error) {
 		select {
 		case err := <-ended:
 			stopped = nil
-			return fmt.Errorf("ended before it was ready: %w", errors.Join(err, errors.New("see above")))
+			return true, fmt.Errorf("ended before it was ready: %w", err)
 		default:
 		}
-		if time.Now().After(deadline) {
-			return err
+		text, err := os.ReadFile(s.readyFile)
+		if err != nil {
+			return false, err
 		}
+		return true, json.Unmarshal(text, &s.addresses)
+	})
+	if err != nil {
+		return err
 	}
 	text, err := os.ReadFile(filepath.Join(state, "demo.json"))
 	if err != nil {
@@ -124,17 +122,34 @@ func (s *stack) start() error {
 // answersAuthz waits until Envoy has asked authz for its health, which up does
 // too, but for the public door alone.
 func (s *stack) answersAuthz() error {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	return poll(20*time.Second, func() (bool, error) {
 		r, err := http.Get(s.addresses.Gateway + "/api/v1/query/hello")
-		if err == nil {
-			_ = r.Body.Close()
-			if r.StatusCode == http.StatusUnauthorized {
-				return nil
-			}
-			err = errors.New(r.Status)
+		if err != nil {
+			return false, err
 		}
-		if time.Now().After(deadline) {
+		_ = r.Body.Close()
+		if r.StatusCode != http.StatusUnauthorized {
+			return false, errors.New(r.Status)
+		}
+		return true, nil
+	})
+}
+
+// poll asks until it is told that there is no need to go on, or for that long. Its
+// error is the last one.
+func poll(limit time.Duration, ask func() (done bool, err error)) error {
+	deadline := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, err := ask()
+		if done {
 			return err
+		}
+		select {
+		case <-deadline:
+			return err
+		case <-tick.C:
 		}
 	}
 }
@@ -158,7 +173,6 @@ func endStack() error {
 		return nil
 	case <-time.After(30 * time.Second):
 		_ = up.Process.Kill()
-		<-stopped
 		return errors.New("gatehouse up did not end within 30 s of SIGTERM")
 	}
 }

@@ -126,7 +126,7 @@ func curl(args []string, _ io.Reader, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequest(method, u.String(), strings.NewReader(data))
+	r, err := http.NewRequestWithContext(context.Background(), method, u.String(), strings.NewReader(data))
 	if err != nil {
 		return err
 	}
