@@ -81,13 +81,13 @@ func fetch(ctx context.Context, dir string) (env []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	tools := lab.Tools{Dir: os.Getenv("LAB"), Environ: os.Environ(), Notice: func(text string) { fmt.Fprintln(os.Stderr, text) }}
 	for _, module := range []string{envoyGateway, istioAPI, contour} {
 		path, version, _ := strings.Cut(module, "@")
-		if _, err := lab.Module(ctx, path, version); err != nil {
+		if _, err := tools.Module(ctx, path, version); err != nil {
 			return nil, err
 		}
 	}
-	tools := lab.Tools{Dir: os.Getenv("LAB"), Notice: func(text string) { fmt.Fprintln(os.Stderr, text) }}
 	for name, find := range map[string]func() (string, error){
 		"etcd":           func() (string, error) { return tools.Find(ctx, "etcd") },
 		"kube-apiserver": func() (string, error) { return tools.Find(ctx, "kube-apiserver") },
@@ -195,7 +195,7 @@ func labProgram(t *testing.T, name string) string {
 func inModule(t testing.TB, module, file string) string {
 	t.Helper()
 	path, version, _ := strings.Cut(module, "@")
-	dir, err := lab.Module(t.Context(), path, version)
+	dir, err := lab.Tools{Environ: os.Environ()}.Module(t.Context(), path, version)
 	if err != nil {
 		t.Fatal(err)
 	}
