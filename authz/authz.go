@@ -75,6 +75,10 @@ type Options struct {
 	// LegacyTokensUntil is when tokens that name no key end; zero: never.
 	LegacyTokensUntil time.Time
 
+	// StreamMax bounds what an allow lets in, a WebSocket or a stream included: Envoy
+	// ends it after this time, and with the token at the latest. Zero: not at all.
+	StreamMax time.Duration
+
 	// LookupTimeout bounds one question to the directory; zero:
 	// DefaultLookupTimeout.
 	LookupTimeout time.Duration
@@ -131,6 +135,7 @@ type Gate struct {
 	answers       *answers // nil: only the ordinary path is taken
 	rules         rules
 	lookupTimeout time.Duration
+	streamMax     time.Duration // zero: no bound
 	clock         func() time.Time
 	since         func(time.Time) time.Duration
 
@@ -153,6 +158,8 @@ func New(o Options) (*Gate, error) {
 		return nil, errors.New("a gate needs a metrics registry and a logger")
 	case o.LookupTimeout < 0:
 		return nil, errors.New("a negative lookup time-out")
+	case o.StreamMax < 0:
+		return nil, errors.New("a negative bound on streams")
 	}
 	if o.Tokens == nil {
 		o.Tokens, _ = o.Verifier.(*token.Verifier)
@@ -185,6 +192,7 @@ func New(o Options) (*Gate, error) {
 		answers:       answers,
 		rules:         o.rules(),
 		lookupTimeout: o.LookupTimeout,
+		streamMax:     o.StreamMax,
 		clock:         o.Clock,
 		since:         since,
 		observer:      observer,

@@ -46,6 +46,8 @@ type decision struct {
 	identity identity.Identity // the verified one, on a denial too if it got so far
 	// anonymous allows say nothing of the user to the upstream.
 	anonymous bool
+	// lasts is how long what was allowed may go on; zero: as long as it likes.
+	lasts time.Duration
 }
 
 func (d decision) reason() string {
@@ -112,10 +114,24 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time, t *trail) (
 		return d.refused(refusal)
 	}
 	d.outcome = allowed
+	d.lasts = g.lasts(c, now)
 	// A preflight never comes here; any other OPTIONS needs a token like GET,
 	// but upstreams that answer it do not expect a user.
 	d.anonymous = r.method == http.MethodOptions
 	return d
+}
+
+// leastLasting is what a request is given that brings a token about to expire: it
+// was let in, and shall be answered. By so much a stream may outlive its token.
+const leastLasting = 10 * time.Second
+
+// lasts bounds what is let in by the time that the token has left, and by the one
+// after which its user is to be judged again.
+func (g *Gate) lasts(c identity.Credential, now time.Time) time.Duration {
+	if g.streamMax == 0 || c.ExpiresAt.IsZero() {
+		return g.streamMax
+	}
+	return min(g.streamMax, max(c.ExpiresAt.Sub(now), leastLasting))
 }
 
 // verify asks the verifier, in a span of its own where the check has one.

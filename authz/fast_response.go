@@ -136,6 +136,12 @@ func (a *answers) appendAllow(b []byte, d *decision, user, company []byte) []byt
 	} else {
 		length += sizeSet(headerCompany, 0)
 	}
+	var digits [20]byte
+	var lasts []byte
+	if d.lasts > 0 {
+		lasts = appendMilliseconds(digits[:0], d.lasts)
+		length += sizeSet(headerLasts, len(lasts))
+	}
 	b = append(b, tagStatus, 0, tagOK)
 	b = protowire.AppendVarint(b, uint64(length))
 	if len(user) > 0 {
@@ -148,7 +154,11 @@ func (a *answers) appendAllow(b []byte, d *decision, user, company []byte) []byt
 	} else {
 		b = appendSet(b, headerCompany, "")
 	}
-	return appendSet(b, headerEmail, email)
+	b = appendSet(b, headerEmail, email)
+	if len(lasts) > 0 {
+		b = appendSet(b, headerLasts, lasts)
+	}
+	return b
 }
 
 // closing is the length of what ends a header that is set.
@@ -173,7 +183,7 @@ func sizePair(key string, value int) int {
 }
 
 // appendSet sets a header, or removes it where it has no value.
-func appendSet(b []byte, name, value string) []byte {
+func appendSet[text string | []byte](b []byte, name string, value text) []byte {
 	if len(value) == 0 {
 		b = append(b, tagRemove, byte(len(name)))
 		return append(b, name...)

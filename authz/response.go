@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -18,13 +19,15 @@ import (
 	gatehousev1 "github.com/atenex/gatehouse/proto/gatehouse/v1"
 )
 
-// The headers that tell an upstream who is asking. Envoy's configuration lets
-// us touch these three and no other (decoder_header_mutation_rules), in sets and
+// The headers that tell an upstream who is asking, and the one by which Envoy's
+// router bounds an exchange and which it keeps to itself. Envoy's configuration
+// lets us touch these and no other (decoder_header_mutation_rules), in sets and
 // removals alike.
 const (
 	headerUser    = "x-user-id"
 	headerCompany = "x-company-id"
 	headerEmail   = "x-user-email"
+	headerLasts   = "x-envoy-upstream-stream-duration-ms"
 )
 
 // maxEmail bounds the one header value that people choose themselves: 64
@@ -71,11 +74,19 @@ func allow(r request, d decision) answer {
 			ok.Headers = append(ok.Headers, set(name, values[i]))
 		}
 	}
+	if d.lasts > 0 {
+		ok.Headers = append(ok.Headers, set(headerLasts, string(appendMilliseconds(nil, d.lasts))))
+	}
 	return answer{allowing: true, response: &authv3.CheckResponse{
 		Status:          &rpcstatus.Status{Code: int32(codes.OK)},
 		HttpResponse:    &authv3.CheckResponse_OkResponse{OkResponse: ok},
 		DynamicMetadata: metadata(published(r, d)),
 	}}
+}
+
+// appendMilliseconds writes a bound, never as 0, which is none.
+func appendMilliseconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendInt(b, max(d.Milliseconds(), 1), 10)
 }
 
 // deny says no.

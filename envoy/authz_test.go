@@ -100,6 +100,8 @@ func (a *authz) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.Ch
 	switch strings.TrimPrefix(h["authorization"], "Bearer ") {
 	case "allow":
 		return allowed("allow", set("x-user-id", userID), set("x-company-id", companyID), set("x-user-email", userEmail)), nil
+	case "brief":
+		return allowed("allow", set("x-user-id", userID), set("x-company-id", companyID), set("x-envoy-upstream-stream-duration-ms", "700")), nil
 	case "allow-nobody":
 		return allowed("allow"), nil
 	case "empty":

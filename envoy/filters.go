@@ -133,10 +133,11 @@ func authorization() *authzv3.ExtAuthz {
 		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		ClearRouteCache:     false, // a header from authz must not choose another route
 		ValidateMutations:   true,
-		// authz may write the identity and nothing else, were it taken over.
+		// authz may write the identity and say how long the exchange may last (which
+		// the router keeps to itself), and nothing else, were it taken over.
 		DecoderHeaderMutationRules: &rulesv3.HeaderMutationRules{
 			DisallowAll:     yes(),
-			AllowExpression: regex("x-user-id|x-company-id|x-user-email"),
+			AllowExpression: regex("x-user-id|x-company-id|x-user-email|x-envoy-upstream-stream-duration-ms"),
 			DisallowIsError: yes(),
 		},
 		AllowedHeaders: &matcherv3.ListStringMatcher{Patterns: []*matcherv3.StringMatcher{

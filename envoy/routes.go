@@ -138,6 +138,10 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 			HostRewriteSpecifier: &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: target.Authority},
 			Timeout:              span(0),
 		}
+		if s.StreamMax > 0 && r.Mode != routes.None {
+			// Beside the bound that authz sends, which knows the token too.
+			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: span(s.StreamMax)}
+		}
 		if target.BasePath != "" {
 			action.RegexRewrite = &matcherv3.RegexMatchAndSubstitute{
 				Pattern:      regex("^/"),

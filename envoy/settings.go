@@ -46,6 +46,9 @@ type Settings struct {
 	UpstreamTimeout time.Duration
 	// StreamIdleTimeout ends a WebSocket or stream in which nothing moves.
 	StreamIdleTimeout time.Duration
+	// StreamMax bounds every exchange of a guarded route, whatever it is; zero: none
+	// is. authz, given the same figure, bounds it by the token too.
+	StreamMax time.Duration
 	// ConnectTimeout bounds the connect to an upstream.
 	ConnectTimeout time.Duration
 	// MaxConnections bounds the connections to each upstream, and as many
@@ -134,6 +137,9 @@ func (s Settings) Validate() error {
 		if d.d < time.Millisecond {
 			check(d.what, fmt.Errorf("%v: want a positive duration", d.d))
 		}
+	}
+	if s.StreamMax != 0 && s.StreamMax < time.Second {
+		check("longest stream", fmt.Errorf("%v: want at least a second, or 0", s.StreamMax))
 	}
 	if s.MaxConnections == 0 {
 		check("max connections", errors.New("want at least 1"))

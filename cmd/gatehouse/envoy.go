@@ -203,6 +203,7 @@ func envoySettings(s *config.Settings) envoy.Settings {
 	e.ForwardAuthorization = s.Edge.ForwardAuthorization
 	e.UpstreamTimeout = s.Upstreams.FirstByte
 	e.StreamIdleTimeout = s.Upstreams.StreamIdle
+	e.StreamMax = s.Upstreams.StreamMax
 	e.MaxConnections = s.Upstreams.MaxConnections
 	return e
 }

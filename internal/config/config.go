@@ -76,7 +76,9 @@ type Upstreams struct {
 	// FirstByte bounds the wait for an upstream's first byte and between bytes.
 	FirstByte time.Duration
 	// StreamIdle cuts a stream or WebSocket on which nothing moves.
-	StreamIdle     time.Duration
+	StreamIdle time.Duration
+	// StreamMax bounds every exchange of a route that asks for a token; zero: none.
+	StreamMax      time.Duration
 	MaxConnections uint32 // per upstream
 }
 

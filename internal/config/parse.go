@@ -109,6 +109,18 @@ func seconds(text string) (time.Duration, error) {
 	return time.Duration(n * float64(time.Second)).Round(time.Millisecond), nil
 }
 
+// secondsOrNone reads 0 as none, and no less than a second otherwise.
+func secondsOrNone(text string) (time.Duration, error) {
+	if text == "0" {
+		return 0, nil
+	}
+	d, err := seconds(text)
+	if err != nil || d < time.Second {
+		return 0, fmt.Errorf("%s is neither 0 nor a number of seconds from 1 to 86400, such as 3600", quote(text))
+	}
+	return d, nil
+}
+
 func duration(low, high time.Duration) func(string) (time.Duration, error) {
 	return func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)

@@ -106,6 +106,11 @@ func upstreamRows() []row {
 			read:    into(seconds, func(s *Settings) *time.Duration { return &s.Upstreams.StreamIdle }),
 		},
 		{
+			name: "STREAM_MAX_DURATION", fallback: "0", by: NeedAuthz | NeedEnvoy,
+			meaning: "Seconds, 1 to 86400, after which whatever a token was needed for is cut, streams, WebSockets and uploads included, and with its token at the latest; `0`: nothing is cut. See docs/streams.md.",
+			read:    into(secondsOrNone, func(s *Settings) *time.Duration { return &s.Upstreams.StreamMax }),
+		},
+		{
 			name: "HTTP_CLIENT_MAX_CONNECTIONS", fallback: "200", by: NeedEnvoy,
 			meaning: "Connections to each upstream, 1 to 1000000.",
 			read:    into(whole[uint32](1, 1_000_000), func(s *Settings) *uint32 { return &s.Upstreams.MaxConnections }),

@@ -54,6 +54,7 @@ func Rules(s *config.Settings, verifier *token.Verifier) authz.Options {
 		SkipCompanyCheck:  s.Checks.Company == config.CheckOff,
 		TokenRoles:        s.Tokens.Profile == config.ProfileSupabase,
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
+		StreamMax:         s.Upstreams.StreamMax,
 	}
 }
 

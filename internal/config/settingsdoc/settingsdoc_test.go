@@ -42,7 +42,7 @@ func TestEverySettingHasOneRow(t *testing.T) {
 
 // The names of the contract, sections 1, 2, 3 and 12, and those that it leaves to
 // us: the figures of the throttle, what authz remembers and for how long, where it
-// reads what a route asks for and records what it decides, how long the audit log is kept and which roles an
+// reads what a route asks for and records what it decides, how long what it let in may go on, how long the audit log is kept and which roles an
 // invitation may give. A setting that is
 // added or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
@@ -57,7 +57,7 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		I_ACCEPT_OPEN_TENANCY REGISTRATION REGISTRATION_CONCEAL
 		PASSWORD_SCHEME PASSWORD_UPGRADE BCRYPT_TRUNCATE_72 EDGE_LOGIN_RATE_LIMIT LOGIN_THROTTLE TRUSTED_PROXIES
 		FORWARD_AUTHORIZATION TRUST_TRACEPARENT SUPABASE_URL SUPABASE_SERVICE_ROLE_KEY SUPABASE_EMAIL_CONFIRM LOG_LEVEL
-		HTTP_CLIENT_TIMEOUT STREAM_IDLE_TIMEOUT HTTP_CLIENT_MAX_CONNECTIONS HTTP_CLIENT_MAX_KEEPALIVE_CONNECTIONS
+		HTTP_CLIENT_TIMEOUT STREAM_IDLE_TIMEOUT STREAM_MAX_DURATION HTTP_CLIENT_MAX_CONNECTIONS HTTP_CLIENT_MAX_KEEPALIVE_CONNECTIONS
 		LOGIN_SOURCE_RATE_LIMIT LOGIN_SOURCE_FAILURES LOGIN_WAIT_AFTER LOGIN_WAIT LOGIN_WAIT_MAX LOGIN_WAIT_FORGET LOGIN_PARALLEL
 		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
 		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ROUTE_SOURCE ENVOY_BIN PG_BIN
