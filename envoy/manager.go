@@ -73,9 +73,7 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 		GenerateRequestId:            yes(),
 		PreserveExternalRequestId:    true,
 		AlwaysSetRequestIdInResponse: true,
-		RequestIdExtension: &managerv3.RequestIDExtension{TypedConfig: pack(&requestidv3.UuidRequestIdConfig{
-			PackTraceReason: no(), // it would rewrite a digit of the client's id
-		})},
+		RequestIdExtension:           &managerv3.RequestIDExtension{TypedConfig: pack(requestIDs(s))},
 
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{
 			extension("envoy.http.early_header_mutation.header_mutation", &earlyv3.HeaderMutation{
@@ -93,6 +91,19 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 		HttpFilters:      httpFilters(t),
 		RouteSpecifier:   &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: configuration},
 	}, nil
+}
+
+// requestIDs are a client's own, whatever they look like.
+func requestIDs(s Settings) *requestidv3.UuidRequestIdConfig {
+	c := &requestidv3.UuidRequestIdConfig{
+		PackTraceReason: no(), // it would rewrite a digit of the client's id
+	}
+	if !s.Tracing.off() {
+		// Envoy loses the first span of a request whose id is no UUID, if it may look
+		// at the id to decide what is traced.
+		c.UseRequestIdForTraceSampling = no()
+	}
+	return c
 }
 
 // identityHeaders are x-user-id, x-company-id and x-user-email in every
