@@ -11,6 +11,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -172,7 +173,7 @@ func upstreamCluster(name string, u routes.Upstream, target routes.URL, s Settin
 		}
 	}
 	if len(u.Headers.Forward) > 0 {
-		options.HttpFilters = upstreamFilters(filter("gatehouse.forwarded-headers", onlyForwarded(u.Headers.Forward)))
+		options.HttpFilters = upstreamFilters(filter("gatehouse.forwarded-headers", &mutationv3.HeaderMutation{Mutations: onlyForwarded(u.Headers.Forward)}))
 	}
 	c.TypedExtensionProtocolOptions = protocol(options)
 	if target.TLS {

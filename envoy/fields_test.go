@@ -61,6 +61,9 @@ upstreams:
 routes:
   - { name: drop, prefix: /drop, methods: [GET], mode: strict, upstream: drop }
   - { name: only, prefix: /only, methods: [GET, POST], mode: strict, upstream: only, websocket: true }
+  - { name: only-plain, prefix: /only-plain, methods: [GET, POST], mode: strict, upstream: plain, websocket: true, headers: { forward: [accept, x-wanted] } }
+  - { name: only-both, prefix: /only-both, methods: [GET], mode: strict, upstream: only, headers: { forward: [x-wanted, x-own] } }
+  - { name: drop-both, prefix: /drop-both, methods: [GET], mode: none, upstream: drop, headers: { drop: [x-other, x-secret] } }
   - { name: h2, prefix: /h2, methods: [POST], mode: strict, upstream: h2 }
   - { name: secure, path: /secure, methods: [GET], mode: none, upstream: secure }
   - { name: secure2, path: /secure2, methods: [GET], mode: none, upstream: secure2 }
@@ -88,29 +91,27 @@ func TestWhatATableSaysOfRoutesAndUpstreams(t *testing.T) {
 			t.Errorf("the upstream got %v", got.Header)
 		}
 	})
-	t.Run("only forwarded headers pass, and what the gate says", func(t *testing.T) {
-		got := g.send(t, "POST", "/only/x", strings.NewReader("body"), allowed, "Cookie: a=b", "Accept: text/x", "Accep: 1", "Accept-Language: de",
-			"X-Wanted: 1", "X-Wante: 1", "X-Wanted-Too: 1", "Content-Type: text/y", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Z: 1").echo(t)
-		names := []string{}
-		for name := range got.Header {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		want := []string{
-			"Accept", "Content-Length", "Content-Type", "Traceparent", "X-Company-Id", "X-Forwarded-For", "X-Forwarded-Host",
-			"X-Forwarded-Proto", "X-Request-Id", "X-User-Email", "X-User-Id", "X-Wanted",
-		}
-		if !slices.Equal(names, want) || got.Bytes != 4 || got.Method != http.MethodPost || got.URI != "/only/x" {
-			t.Errorf("the upstream got %v of %s %s (%d bytes), want %v", names, got.Method, got.URI, got.Bytes, want)
+	t.Run("a route drops what it says and what its upstream says", func(t *testing.T) {
+		got := g.do(t, "GET", "/drop-both/x", "Cookie: a=b", "X-Secret: 1", "X-Other: 2", "X-Third: 3").echo(t)
+		if got.Header.Get("Cookie") != "" || got.Header.Get("X-Secret") != "" || got.Header.Get("X-Other") != "" || got.Header.Get("X-Third") != "3" {
+			t.Errorf("the upstream got %v", got.Header)
 		}
 	})
-	t.Run("a websocket keeps the headers that it needs", func(t *testing.T) {
-		a := g.raw(t, "GET /only/do/websocket HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+allowed+"\r\n\r\n")
-		if a.status != http.StatusSwitchingProtocols {
-			t.Errorf("status %d %s", a.status, a.body)
+	t.Run("a header passes where its route and its upstream forward it", func(t *testing.T) {
+		got := g.do(t, "GET", "/only-both/x", allowed, "Accept: text/x", "X-Wanted: 1", "X-Own: 1", "X-Company-Id: 1").echo(t)
+		if got.Header.Get("X-Wanted") != "1" || got.Header.Get("Accept") != "" || got.Header.Get("X-Own") != "" || got.Header.Get("X-Company-Id") != companyID {
+			t.Errorf("the upstream got %v", got.Header)
 		}
 	})
+	t.Run("an answer is for the origin that its route does not forward", func(t *testing.T) {
+		got := g.do(t, "GET", "/only-plain/x", allowed, "Origin: http://localhost:3000")
+		if at := got.header.Get("Access-Control-Allow-Origin"); at != "http://localhost:3000" || got.echo(t).Header.Get("Origin") != "" {
+			t.Errorf("allowed origin %q, %s", at, got.body)
+		}
+	})
+	for _, prefix := range []string{"/only", "/only-plain"} {
+		testForwarded(t, g, prefix)
+	}
 	t.Run("HTTP/2 with prior knowledge", func(t *testing.T) {
 		if got := g.send(t, "POST", "/h2/x?a=b", strings.NewReader("body"), allowed).echo(t); got.Upstream != "h2" || got.Bytes != 4 || got.URI != "/h2/x?a=b" {
 			t.Errorf("the upstream got %+v", got)
@@ -258,4 +259,33 @@ func TestRetriesAreOfWhatTheServiceHasNotSeen(t *testing.T) {
 			t.Errorf("after %s: %d retries, want %d", c.method, got, c.want)
 		}
 	}
+}
+
+// testForwarded asks an upstream or a route that forwards accept and x-wanted.
+func testForwarded(t *testing.T, g *gate, prefix string) {
+	t.Helper()
+	const allowed = "Authorization: Bearer allow"
+	t.Run(prefix+": only forwarded headers pass, and what the gate says", func(t *testing.T) {
+		got := g.send(t, "POST", prefix+"/x", strings.NewReader("body"), allowed, "Cookie: a=b", "Accept: text/x", "Accep: 1", "Accept-Language: de",
+			"X-Wanted: 1", "X-Wante: 1", "X-Wanted-Too: 1", "Content-Type: text/y", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Z: 1").echo(t)
+		names := []string{}
+		for name := range got.Header {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		want := []string{
+			"Accept", "Content-Length", "Content-Type", "Traceparent", "X-Company-Id", "X-Forwarded-For", "X-Forwarded-Host",
+			"X-Forwarded-Proto", "X-Request-Id", "X-User-Email", "X-User-Id", "X-Wanted",
+		}
+		if !slices.Equal(names, want) || got.Bytes != 4 || got.Method != http.MethodPost || got.URI != prefix+"/x" {
+			t.Errorf("the upstream got %v of %s %s (%d bytes), want %v", names, got.Method, got.URI, got.Bytes, want)
+		}
+	})
+	t.Run(prefix+": a websocket keeps the headers that it needs", func(t *testing.T) {
+		a := g.raw(t, "GET "+prefix+"/do/websocket HTTP/1.1\r\nHost: gate.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+allowed+"\r\n\r\n")
+		if a.status != http.StatusSwitchingProtocols {
+			t.Errorf("status %d %s", a.status, a.body)
+		}
+	})
 }

@@ -35,6 +35,7 @@ const (
 	filterRBAC      = "envoy.filters.http.rbac"
 	filterBuffer    = "envoy.filters.http.buffer"
 	filterBodyLimit = "gatehouse.body-limit" // a second fault filter, behind the buffer
+	filterHeaders   = "gatehouse.route-headers"
 )
 
 // What authz says about a request travels as dynamic metadata in the namespace
@@ -70,6 +71,12 @@ func httpFilters(t routes.Table) []*managerv3.HttpFilter {
 		buffer, limit := filter(filterBuffer, &bufferv3.Buffer{MaxRequestBytes: u32(1)}), filter(filterBodyLimit, &faultv3.HTTPFault{})
 		buffer.Disabled, limit.Disabled = true, true
 		chain = append(chain, buffer, limit)
+	}
+	if slices.ContainsFunc(t.Routes, func(r routes.Route) bool { return len(r.Headers.Forward) > 0 }) {
+		// After the check, which adds what passes always.
+		headers := filter(filterHeaders, &mutationv3.HeaderMutation{})
+		headers.Disabled = true
+		chain = append(chain, headers)
 	}
 	return append(chain, filter("envoy.filters.http.router", &routerv3.Router{
 		SuppressEnvoyHeaders: true,

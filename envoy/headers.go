@@ -16,9 +16,11 @@ import (
 // remove what matches an expression, and RE2 has no "not", so the expressions
 // spell out what is no such name: one for each first letter, because Envoy bounds
 // the size of one.
-func onlyForwarded(names []string) *mutationv3.HeaderMutation {
-	// The route has taken Authorization away, where it is not wanted.
-	pass := slices.Concat(routes.KeptHeaders(), names, []string{"authorization"})
+//
+// Authorization is for the route to take away, where it is not wanted, and the time
+// that authz gives an exchange for the router, which sends it nowhere.
+func onlyForwarded(names []string) *mutationv3.Mutations {
+	pass := slices.Concat(routes.KeptHeaders(), names, []string{"authorization", "x-envoy-upstream-stream-duration-ms"})
 	byFirst := map[byte][]string{}
 	for _, name := range pass {
 		byFirst[name[0]] = append(byFirst[name[0]], name[1:])
@@ -35,7 +37,7 @@ func onlyForwarded(names []string) *mutationv3.HeaderMutation {
 			Action: &rulesv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &rulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: matching(e)}},
 		})
 	}
-	return &mutationv3.HeaderMutation{Mutations: m}
+	return m
 }
 
 // otherThan is an expression for every text that is none of words, which hold

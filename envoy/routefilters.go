@@ -11,6 +11,7 @@ import (
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -39,6 +40,9 @@ func guard(r routes.Route, s Settings) map[string]*anypb.Any {
 	}
 	if !rate.Off() {
 		out[filterRateLimit] = pack(perClient(r.Name, rate))
+	}
+	if len(r.Headers.Forward) > 0 {
+		out[filterHeaders] = pack(&mutationv3.HeaderMutationPerRoute{Mutations: onlyForwarded(r.Headers.Forward)})
 	}
 	return out
 }

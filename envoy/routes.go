@@ -159,6 +159,11 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 			route.RequestHeadersToRemove = []string{"authorization"}
 		}
 		route.RequestHeadersToRemove = append(route.RequestHeadersToRemove, upstream.Headers.Drop...)
+		for _, name := range r.Headers.Drop {
+			if !slices.Contains(upstream.Headers.Drop, name) {
+				route.RequestHeadersToRemove = append(route.RequestHeadersToRemove, name)
+			}
+		}
 		return route, action
 	}
 

@@ -56,6 +56,9 @@ var headerRegexp = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 // maxHeaderNames bounds the expression that Envoy is given for Headers.Forward.
 const maxHeaderNames = 32
 
+// all reports that nothing is said, so that all pass.
+func (h Headers) all() bool { return len(h.Forward) == 0 && len(h.Drop) == 0 }
+
 func (h Headers) judge(j *judge) {
 	if len(h.Forward) > 0 && len(h.Drop) > 0 {
 		j.fault("headers", "headers: want forward or drop, not both")

@@ -205,6 +205,12 @@ func (y *yamlReader) route(n *yaml.Node, count int) Route {
 		},
 		"roles":    y.texts(in, "roles", &r.Roles),
 		"upstream": y.text(in, "upstream", &r.Upstream),
+		"headers": func(n *yaml.Node) {
+			y.object(n, in, map[string]func(*yaml.Node){
+				"forward": y.texts(in, "headers.forward", &r.Headers.Forward),
+				"drop":    y.texts(in, "headers.drop", &r.Headers.Drop),
+			})
+		},
 		"timeouts": func(n *yaml.Node) {
 			y.object(n, in, map[string]func(*yaml.Node){
 				"idle":  y.duration(in, "timeouts.idle", &r.Timeouts.Idle),

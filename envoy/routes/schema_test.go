@@ -84,7 +84,7 @@ upstreams:
     retries: 2
   media: { url: http://media }
 routes:
-  - { name: report, template: "/r/{uuid}", methods: [GET, PUT], mode: strict, roles: [admin], upstream: reports, timeouts: { idle: 1s }, rate_limit: 5/m burst 10, max_body: 10MiB }
+  - { name: report, template: "/r/{uuid}", methods: [GET, PUT], mode: strict, roles: [admin], upstream: reports, timeouts: { idle: 1s }, rate_limit: 5/m burst 10, max_body: 10MiB, headers: { forward: [accept] } }
   - { name: media, prefix: /m, methods: [GET], mode: initial, upstream: media, websocket: true, max_body: 1024 }
   - { name: hook, path: /m/hook, methods: [POST], mode: none, upstream: media, rate_limit: true, opens: [media] }
   - { name: gone, path: /old, answer: { status: 410, detail: Gone } }
@@ -166,6 +166,13 @@ routes:
 		{"rate_limit: 5/m burst 10", "rate_limit: 5", false},
 		{"max_body: 10MiB", "max_body: 10MB", false},
 		{"max_body: 10MiB", "max_body: 0", false},
+		{"forward: [accept]", "drop: [accept, cookie]", true},
+		{"forward: [accept]", "forward: [accept], drop: [cookie]", false},
+		{"forward: [accept]", "forward: [x-user-id]", false},
+		{"forward: [accept]", "drop: [x-company-id]", false},
+		{"forward: [accept]", "drop: [authorization]", false},
+		{"forward: [accept]", "remove: [accept]", false},
+		{"answer: { status: 410", "headers: { drop: [cookie] }, answer: { status: 410", false},
 		{"max_body: 10MiB", "max_body: 1073741825", false},
 		{"methods: [GET], mode: initial", "methods: [POST], mode: initial", false}, // a websocket without GET
 		{"max_body: 1024", "opens: [report]", false},                               // of a guarded route
@@ -212,12 +219,13 @@ func TestTheSchemaKnowsEveryKey(t *testing.T) {
 		{"zz: 1", keys()},
 		{"upstreams: {x: {zz: 1}}", keys("$defs", "upstream")},
 		{"upstreams: {x: {tls: {zz: 1}}}", keys("$defs", "upstream", "properties", "tls")},
-		{"upstreams: {x: {headers: {zz: 1}}}", keys("$defs", "upstream", "properties", "headers")},
+		{"upstreams: {x: {headers: {zz: 1}}}", keys("$defs", "passing")},
 		{"upstreams: {x: {timeouts: {zz: 1}}}", keys("$defs", "upstream", "properties", "timeouts")},
 		{"upstreams: {x: {connections: {zz: 1}}}", keys("$defs", "upstream", "properties", "connections")},
 		{"upstreams: {x: {unset: {zz: 1}}}", keys("$defs", "answer")},
 		{"routes: [{zz: 1}]", keys("$defs", "route")},
 		{"routes: [{timeouts: {zz: 1}}]", keys("$defs", "route", "properties", "timeouts")},
+		{"routes: [{headers: {zz: 1}}]", keys("$defs", "passing")},
 	} {
 		_, err := routes.Parse([]byte(c.table))
 		m := listed.FindStringSubmatch(fmt.Sprint(err))

@@ -146,6 +146,9 @@ type Route struct {
 	// Roles, if any, is the set of which the user must have one.
 	Roles    []string
 	Upstream string
+	// Headers are on top of what the upstream says of them: what passes has to pass
+	// both.
+	Headers  Headers
 	Timeouts Timeouts // a field that is zero is inherited from the upstream
 	// RateLimit puts the route under the limit of the settings for logins.
 	RateLimit bool

@@ -173,7 +173,7 @@ func (t Table) judgeRoute(j *judge, r Route) {
 	if r.Answer != nil {
 		j.check("answer", r.Answer.validate())
 		if r.Upstream != "" || len(r.Methods) > 0 || len(r.Roles) > 0 || r.RateLimit || !r.Rate.Off() || r.WebSocket ||
-			r.Mode != Strict || r.Timeouts != (Timeouts{}) || r.MaxBody != 0 || len(r.Opens) > 0 {
+			r.Mode != Strict || r.Timeouts != (Timeouts{}) || r.MaxBody != 0 || len(r.Opens) > 0 || !r.Headers.all() {
 			j.fault("answer", "a route with an answer takes nothing else")
 		}
 		return
@@ -222,6 +222,7 @@ func (t Table) judgeRoute(j *judge, r Route) {
 		j.fault("rate_limit", "want the limit of the settings or one of its own")
 	}
 	j.check("rate_limit", r.Rate.Validate())
+	r.Headers.judge(j)
 	j.check("timeouts", r.Timeouts.validate())
 	if r.MaxBody > maxBodyLimit {
 		j.fault("max_body", "max_body %d: want at most 1 GiB", r.MaxBody)
