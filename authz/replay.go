@@ -22,12 +22,15 @@ type Replayer struct {
 	router  Router // nil: routes are as recorded
 	tokens  *token.Verifier
 	answers *answers
+
+	streamMax time.Duration
 }
 
 // NewReplayer takes the rules out of o: those on users, companies, roles and old
 // tokens, and Tokens (or Verifier, if it is one of package token), which is needed.
 // Where there is a Router, every decision is routed again, whoever said at that time
-// what its route asks for. The rest of o is not looked at.
+// what its route asks for. StreamMax shows in what Explain tells of an allow. The
+// rest of o is not looked at.
 func NewReplayer(o Options) (*Replayer, error) {
 	if o.Tokens == nil {
 		o.Tokens, _ = o.Verifier.(*token.Verifier)
@@ -39,7 +42,7 @@ func NewReplayer(o Options) (*Replayer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Replayer{rules: o.rules(), router: o.Router, tokens: o.Tokens, answers: answers}, nil
+	return &Replayer{rules: o.rules(), router: o.Router, tokens: o.Tokens, answers: answers, streamMax: o.StreamMax}, nil
 }
 
 // Verdict is what became of a decision that was judged again.
@@ -131,7 +134,7 @@ func (p *Replayer) judge(d *gatehousev1.Decision) (decision, *trail, *witness) {
 }
 
 func (p *Replayer) gate(w *witness) *Gate {
-	return &Gate{verifier: w, memory: w, rules: p.rules, answers: p.answers, tokens: p.tokens}
+	return &Gate{verifier: w, memory: w, rules: p.rules, answers: p.answers, tokens: p.tokens, streamMax: p.streamMax}
 }
 
 // request is the one that was decided on, as far as it was recorded. Where a token
