@@ -260,10 +260,13 @@ func (v visit) sql(b block) error {
 
 // env holds the names, then has the command read all of it, as a file .env.
 func (v visit) env(b block) error {
-	dir := v.t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(b.text), 0o600); err != nil {
+	// Here, because names of files are of the working directory; and not for long,
+	// because the commands that follow would read it too.
+	file := filepath.Join(v.dir, ".env")
+	if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 		return err
 	}
+	defer func() { _ = os.Remove(file) }()
 	known := settings(v.t)
 	for line := range strings.Lines(b.text) {
 		name, _, found := strings.Cut(strings.TrimSpace(line), "=")
@@ -271,7 +274,7 @@ func (v visit) env(b block) error {
 			return fmt.Errorf("there is no setting %s", name)
 		}
 	}
-	_, err := commandIn(dir, "envoy", "render")
+	_, err := commandIn(v.dir, "envoy", "render")
 	return err
 }
 
