@@ -116,6 +116,19 @@ func (s store) ChangePassword(ctx context.Context, request identity.PasswordChan
 	return s.changePassword(ctx, request)
 }
 
+// Refreshing and the list of sessions are tested on a real database.
+func (s store) Refresh(context.Context, identity.RefreshRequest) (identity.Login, error) {
+	return identity.Login{}, errUntested
+}
+
+func (s store) ListSessions(context.Context, identity.UserID, bool) ([]identity.SessionRecord, error) {
+	return nil, errUntested
+}
+
+func (s store) EndOwnSession(context.Context, identity.EndRequest) (bool, error) {
+	return false, errUntested
+}
+
 func (s store) Standing(ctx context.Context, _ identity.UserID, _ identity.SessionID, _ identity.CompanyID) (identity.Standing, error) {
 	return s.standing(ctx)
 }

@@ -39,7 +39,12 @@ type Accounts interface {
 // proved against, and nothing was done.
 type Sessions interface {
 	StartSession(ctx context.Context, request identity.LoginRequest) (identity.Login, error)
+	// Refresh presents a refresh token (identity.ErrRefreshRefused, ErrRefreshReused).
+	Refresh(ctx context.Context, request identity.RefreshRequest) (identity.Login, error)
+	ListSessions(ctx context.Context, user identity.UserID, all bool) ([]identity.SessionRecord, error)
 	EndSessions(ctx context.Context, request identity.LogoutRequest) (ended int, err error)
+	// EndOwnSession ends one login (identity.ErrNotFound: the user has no such one).
+	EndOwnSession(ctx context.Context, request identity.EndRequest) (ended bool, err error)
 	ChangePassword(ctx context.Context, request identity.PasswordChange) (login identity.Login, ended int, err error)
 }
 
@@ -110,6 +115,8 @@ type Options struct {
 
 	// SessionLifetime is how long a login may last, whatever happens in it.
 	SessionLifetime time.Duration
+	// RefreshIdle is how long a refresh token waits to be used; zero: there are none.
+	RefreshIdle time.Duration
 	// DefaultCompany is where users without one may go; zero: nowhere.
 	DefaultCompany identity.CompanyID
 	// AnyCompany is COMPANY_JOIN_POLICY=any: no invitation is needed.
@@ -176,6 +183,8 @@ func New(o Options) (*Service, error) {
 	s := &Service{with: o, metrics: newMetrics(o.Metrics), notes: make(chan note, mostNotes)}
 	s.routes = map[string]route{
 		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
+		refreshPath:                       {name: "refresh", method: http.MethodPost, serve: s.refresh, count: s.metrics.refreshed},
+		sessionsPath:                      {name: "sessions", method: http.MethodGet, serve: s.listSessions},
 		"/api/v1/users/logout":            {name: "logout", method: http.MethodPost, serve: s.logout},
 		"/api/v1/auth/register":           {name: "register", method: http.MethodPost, serve: s.register, count: s.metrics.registration},
 		"/api/v1/users/me":                {name: "me", method: http.MethodGet, serve: s.me},

@@ -27,6 +27,7 @@ type metrics struct {
 	concealed     prometheus.Counter
 	welcomes      *prometheus.CounterVec
 	ended         *prometheus.CounterVec
+	refreshes     *prometheus.CounterVec
 	requests      *prometheus.HistogramVec
 }
 
@@ -51,6 +52,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		blocks: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_login_throttle_blocks_total", Help: "Requests refused because there were too many, by the limit that they ran into.",
 		}, []string{"scope"}),
+		refreshes: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_refreshes_total", Help: "Refresh tokens presented, by how that ended.",
+		}, []string{"result"}),
 		ended: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_sessions_ended_total", Help: "Sessions that their users ended before their time, by why.",
 		}, []string{"reason"}),
@@ -77,7 +81,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, scope := range identity.ThrottleScopes() {
 		m.blocks.WithLabelValues(string(scope))
 	}
-	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange} {
+	for _, result := range []string{"refreshed", "bad_refresh_token", "not_found", "invalid", "error"} {
+		m.refreshes.WithLabelValues(result)
+	}
+	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange, endedRefreshReuse} {
 		m.ended.WithLabelValues(reason)
 	}
 	return m
@@ -107,6 +114,7 @@ const (
 	endedLogout         = "logout"
 	endedLogoutAll      = "logout_all"
 	endedPasswordChange = "password_change"
+	endedRefreshReuse   = "refresh_reuse"
 )
 
 // attempt counts a login. One whose client hung up before it was judged ended in
@@ -124,6 +132,22 @@ func (m *metrics) attempt(a answer, err error) {
 		}
 	}
 	m.attempts.WithLabelValues(result).Inc()
+}
+
+// refreshed counts a refresh token that was presented.
+func (m *metrics) refreshed(a answer, err error) {
+	result := a.result
+	if err != nil {
+		switch p := refusal(err); {
+		case p == errGone:
+			return
+		case p == errRefresh, p == errNotFound:
+			result = p.Reason
+		default:
+			result = blame(p)
+		}
+	}
+	m.refreshes.WithLabelValues(result).Inc()
 }
 
 // join counts a request to be put in a company.

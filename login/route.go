@@ -58,6 +58,7 @@ type exchange struct {
 	company identity.CompanyID // that the answer's token acts for, or that the path names
 	// invitation is the one that the path names.
 	invitation identity.InvitationID
+	session    identity.SessionID // likewise
 	source     netip.Addr // who asks, as far as it is known
 	requestID  string
 }
@@ -97,6 +98,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 // path that is not served. With another method it is any route of the path.
 func (s *Service) find(x *exchange) (at route, allow []string) {
 	routes := s.companyRoutes(x)
+	if routes == nil {
+		routes = s.sessionRoutes(x)
+	}
 	if exact, known := s.routes[x.r.URL.Path]; known {
 		routes = []route{exact}
 	}

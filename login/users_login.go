@@ -35,11 +35,12 @@ const proofs = 3
 type credentials struct{ email, password string }
 
 // loggedIn is the answer to a good login (contract section 6). Clients of the
-// replaced gateways read every field but expires_in.
+// replaced gateways read every field but expires_in and those of refreshing.
 type loggedIn struct {
 	AccessToken string  `json:"access_token"`
 	TokenType   string  `json:"token_type"`
 	ExpiresIn   int64   `json:"expires_in"` // seconds
+	refreshing
 	UserID      string  `json:"user_id"`
 	Email       string  `json:"email"`
 	FullName    *string `json:"full_name"`
@@ -81,6 +82,7 @@ func (s *Service) login(ctx context.Context, x *exchange) (answer, error) {
 		AccessToken: minted.Token,
 		TokenType:   "bearer",
 		ExpiresIn:   minted.ExpiresAt.Unix() - now.Unix(),
+		refreshing:  refreshingWith(begun.Refresh, now),
 		UserID:      u.ID.String(),
 		Email:       u.Email,
 		FullName:    orNull(u.FullName),
@@ -119,6 +121,7 @@ func (s *Service) begin(ctx context.Context, x *exchange, account identity.Accou
 		User:         account.ID,
 		PasswordHash: account.PasswordHash,
 		Lifetime:     s.with.SessionLifetime,
+		RefreshIdle:  s.with.RefreshIdle,
 		Client:       x.client(),
 	})
 }

@@ -32,7 +32,7 @@ type sessionView struct {
 	UserAgent *string `json:"user_agent"`
 }
 
-func viewSessions(all []postgres.SessionRecord) []sessionView {
+func viewSessions(all []identity.SessionRecord) []sessionView {
 	views := make([]sessionView, 0, len(all))
 	for _, s := range all {
 		v := sessionView{

@@ -105,6 +105,8 @@ type Tokens struct {
 	TTL      time.Duration // of tokens that we issue
 	// SessionLifetime is the longest time from a login to the end of its session.
 	SessionLifetime time.Duration
+	// RefreshTTL is how long a refresh token waits to be used; zero: there are none.
+	RefreshTTL time.Duration
 	// LegacyUntil ends the time of tokens that name no key; zero: no end.
 	LegacyUntil time.Time
 }

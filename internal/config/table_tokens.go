@@ -97,6 +97,16 @@ func tokenRows() []row {
 			read:    into(duration(2*time.Second, 87_600*time.Hour), func(s *Settings) *time.Duration { return &s.Tokens.SessionLifetime }),
 		},
 		{
+			name: "REFRESH_TOKEN_TTL", fallback: "off", by: NeedLogin,
+			meaning: "How long a refresh token waits to be used, `1m` to `8760h`, such as `168h`; each is good once, and none outlives its session. `off`: there are none. With them, set `ACCESS_TOKEN_TTL=1h`.",
+			read: func(s *Settings, text string) (err error) {
+				if text != "off" {
+					s.Tokens.RefreshTTL, err = duration(time.Minute, 8760*time.Hour)(text)
+				}
+				return err
+			},
+		},
+		{
 			name: "LEGACY_TOKENS_UNTIL", by: verifying,
 			meaning: "RFC 3339 time after which tokens without `kid` are refused. Unset: they are accepted, with a warning at start.",
 			read:    into(rfc3339, func(s *Settings) *time.Time { return &s.Tokens.LegacyUntil }),

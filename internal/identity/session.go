@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -19,7 +20,10 @@ type LoginRequest struct {
 	PasswordHash string
 	// Lifetime is how long the session may last, whatever happens in it.
 	Lifetime time.Duration
-	Client   Client
+	// RefreshIdle asks for a refresh token that is good for this long, but not past
+	// the session's end; zero: for none.
+	RefreshIdle time.Duration
+	Client      Client
 }
 
 // Login is a session that was begun or goes on, with the user as it was
@@ -29,6 +33,54 @@ type Login struct {
 	ID       SessionID
 	AuthTime time.Time // when the password was proved
 	NotAfter time.Time // the absolute end
+	Refresh  RefreshToken
+}
+
+// RefreshToken is a secret that is good for one more token of its session. The zero
+// value is none.
+type RefreshToken struct {
+	Secret    string
+	ExpiresAt time.Time
+}
+
+// RefreshRequest presents a refresh token.
+type RefreshRequest struct {
+	Secret string
+	Idle   time.Duration // of the successor, as in LoginRequest
+	// Admit judges the session's user as it stands under the row lock; its error ends
+	// the transaction and is returned as it is.
+	Admit func(UserID, SessionID, Standing) error
+}
+
+// The ways in which a refresh can be refused.
+var (
+	// ErrRefreshRefused: nobody has this token, or its time is over.
+	ErrRefreshRefused = errors.New("no such refresh token")
+	// ErrRefreshReused: it was used long ago, by whoever. Its session has been ended.
+	ErrRefreshReused = errors.New("a refresh token was presented again")
+)
+
+// SessionRecord is one login as it is kept.
+type SessionRecord struct {
+	ID         SessionID
+	Client     Client
+	CreatedAt  time.Time
+	LastSeenAt time.Time // when it began, or was last refreshed
+	NotAfter   time.Time // the absolute end
+	EndedAt    time.Time // zero: not ended before that
+	EndReason  string
+	// Live reports that tokens of the session are accepted, as far as the session
+	// decides it.
+	Live bool
+}
+
+// EndRequest asks for the end of one session of the user who asks.
+type EndRequest struct {
+	User    UserID
+	Session SessionID // that asks; zero: a token without one
+	Target  SessionID
+	// Admit is as in JoinRequest.
+	Admit func(Standing) error
 }
 
 // LogoutScope says which of a user's logins are to end.

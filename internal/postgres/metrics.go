@@ -29,6 +29,8 @@ const (
 	queryProfile         query = "profile"
 	queryReplaceHash     query = "replace_password_hash"
 	queryJoin            query = "join"
+	queryRefresh         query = "refresh"
+	querySweepRefresh    query = "sweep_refresh"
 	queryCreateUser      query = "create_user"
 	queryMatchUsers      query = "match_users"
 	queryImportUsers     query = "import_users"
@@ -75,7 +77,7 @@ func queries() []query {
 	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
-		queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
+		queryRefresh, querySweepRefresh, queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
 		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}

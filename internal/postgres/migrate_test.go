@@ -50,7 +50,7 @@ func TestMigrateMakesEverythingInAnEmptyDatabase(t *testing.T) {
 	if status.Version != version || status.Latest != version || len(status.Pending)+len(status.Missing)+len(status.Broken) != 0 || status.Server == "" {
 		t.Errorf("status = %+v", status)
 	}
-	db.exec(`DROP TABLE sessions`)
+	db.exec(`DROP TABLE sessions CASCADE`)
 	if status, err = postgres.Status(testContext(t), db.url); err != nil || !cmp.Equal(status.Missing, []string{"sessions"}) {
 		t.Errorf("status after DROP TABLE sessions = %+v, %v", status, err)
 	}
@@ -385,7 +385,7 @@ func TestALaterMigrationStopsAtATableOfAnothers(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	db.migrate()
-	db.exec(`DROP TABLE audit_log; DELETE FROM gatehouse_migrations WHERE version_id >= 5; CREATE TABLE audit_log (theirs int)`)
+	db.exec(`DROP TABLE audit_log, refresh_tokens; DELETE FROM gatehouse_migrations WHERE version_id >= 5; CREATE TABLE audit_log (theirs int)`)
 	_, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{})
 	var shape *postgres.ShapeError
 	if !errors.As(err, &shape) || !cmp.Equal(shape.Differences, []string{"a relation named audit_log exists and was not made by Gatehouse"}) {

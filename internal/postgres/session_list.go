@@ -2,9 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -12,29 +12,16 @@ import (
 	"github.com/atenex/gatehouse/internal/identity"
 )
 
-// SessionRecord is one login as the sessions table keeps it.
-type SessionRecord struct {
-	ID        identity.SessionID
-	Client    identity.Client
-	CreatedAt time.Time
-	NotAfter  time.Time // the absolute end
-	EndedAt   time.Time // zero: not ended before that
-	EndReason string
-	// Live reports that tokens of the session are accepted, as far as the session
-	// decides it.
-	Live bool
-}
-
 // MostSessions bounds what ListSessions returns.
 const MostSessions = 1000
 
 // ListSessions gives the newest logins of a user that are still live (all: of
 // those that were not swept yet), newest first.
-func (s *Store) ListSessions(ctx context.Context, user identity.UserID, all bool) ([]SessionRecord, error) {
-	var found []SessionRecord
+func (s *Store) ListSessions(ctx context.Context, user identity.UserID, all bool) ([]identity.SessionRecord, error) {
+	var found []identity.SessionRecord
 	err := s.read(ctx, queryListSessions, func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, `
-			SELECT l.id, l.created_at, l.not_after, l.ended_at, coalesce(l.end_reason, ''), coalesce(host(l.ip), ''),
+			SELECT l.id, l.created_at, l.last_seen_at, l.not_after, l.ended_at, coalesce(l.end_reason, ''), coalesce(host(l.ip), ''),
 			       coalesce(l.user_agent, ''), l.live
 			  FROM (SELECT s.*, s.ended_at IS NULL AND s.not_after > now()
 			               AND (u.tokens_valid_after IS NULL OR s.valid_from >= u.tokens_valid_after) AS live
@@ -52,16 +39,16 @@ func (s *Store) ListSessions(ctx context.Context, user identity.UserID, all bool
 	return found, nil
 }
 
-func scanSession(row pgx.CollectableRow) (SessionRecord, error) {
-	var r SessionRecord
+func scanSession(row pgx.CollectableRow) (identity.SessionRecord, error) {
+	var r identity.SessionRecord
 	var id pgtype.UUID
-	var created, notAfter, ended pgtype.Timestamptz
+	var created, seen, notAfter, ended pgtype.Timestamptz
 	var address string
-	if err := row.Scan(&id, &created, &notAfter, &ended, &r.EndReason, &address, &r.Client.UserAgent, &r.Live); err != nil {
+	if err := row.Scan(&id, &created, &seen, &notAfter, &ended, &r.EndReason, &address, &r.Client.UserAgent, &r.Live); err != nil {
 		return r, err
 	}
 	r.ID = identity.SessionID(id.Bytes)
-	r.CreatedAt, r.NotAfter, r.EndedAt = instant(created), instant(notAfter), instant(ended)
+	r.CreatedAt, r.LastSeenAt, r.NotAfter, r.EndedAt = instant(created), instant(seen), instant(notAfter), instant(ended)
 	var err error
 	if address != "" {
 		r.Client.Address, err = netip.ParseAddr(address)
@@ -85,6 +72,35 @@ func (s *Store) EndSession(ctx context.Context, user identity.UserID, session id
 			return err
 		}
 		return auditEnded(ctx, tx, identity.Event{Subject: user, Session: session}, "admin", ended)
+	})
+	return ended > 0, err
+}
+
+// EndOwnSession ends one login of a user on the user's own word, and reports whether
+// it had not ended yet. identity.ErrNotFound: the user has no such session.
+func (s *Store) EndOwnSession(ctx context.Context, request identity.EndRequest) (bool, error) {
+	if request.Admit == nil {
+		return false, errors.New("an end of a session without a judge")
+	}
+	ended := 0
+	err := s.change(ctx, queryEndSession, "ending a session", func(tx pgx.Tx) error {
+		if _, _, err := lockUser(ctx, tx, request.User, request.Session, request.Admit); err != nil {
+			return err
+		}
+		var exists bool
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM sessions WHERE id = $2 AND user_id = $1)`,
+			uuidOrNull(request.User), uuidOrNull(request.Target)).Scan(&exists)
+		if err != nil {
+			return err
+		}
+		if !exists {
+			return refusal{identity.ErrNotFound}
+		}
+		const reason = "logout"
+		if ended, err = endSession(ctx, tx, request.User, request.Target, reason); err != nil || ended == 0 {
+			return err
+		}
+		return auditEnded(ctx, tx, identity.Event{Actor: request.User, Subject: request.User, Session: request.Target}, reason, ended)
 	})
 	return ended > 0, err
 }

@@ -35,7 +35,7 @@ func withLogins(t *testing.T) (*postgres.Store, *database) {
 }
 
 // numbers are the sessions by the last digit of their ids.
-func numbers(found []postgres.SessionRecord) string {
+func numbers(found []identity.SessionRecord) string {
 	var text strings.Builder
 	for _, s := range found {
 		id := s.ID.String()

@@ -65,6 +65,10 @@ func (s *Store) StartSession(ctx context.Context, request identity.LoginRequest)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return refusal{identity.ErrChanged}
 		}
+		if err != nil || request.RefreshIdle <= 0 {
+			return err
+		}
+		login.Refresh, err = addRefresh(ctx, tx, login.ID, 0, newRefreshSecret(), request.RefreshIdle)
 		return err
 	})
 	if err != nil {

@@ -74,6 +74,7 @@ func ownTables() []ownTable {
 		{"gatehouse_replicas", 3}, {"gatehouse_fence", 3},
 		{"login_throttle", 4}, {"login_known_sources", 4},
 		{"audit_log", 5},
+		{"refresh_tokens", 7},
 	}
 }
 

@@ -93,6 +93,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		Issuer:            issuer,
 		Keys:              ring,
 		SessionLifetime:   s.Tokens.SessionLifetime,
+		RefreshIdle:       s.Tokens.RefreshTTL,
 		DefaultCompany:    s.Companies.Default,
 		AnyCompany:        s.Companies.JoinAny,
 		InvitationRoles:   s.Companies.InvitationRoles,
@@ -197,6 +198,7 @@ func besides(service, ops http.Handler) http.Handler {
 // chores are what the database needs done every so often beside its sessions.
 func chores(store *postgres.Store, retention time.Duration) []login.Chore {
 	return []login.Chore{
+		{Name: "refresh tokens", Every: time.Minute, Do: store.SweepRefreshTokens},
 		{Name: "invitations", Every: time.Minute, Do: store.SweepInvitations},
 		{Name: "audit log", Every: time.Hour, Do: func(ctx context.Context) (int, error) {
 			did, err := store.TendAudit(ctx, retention)
