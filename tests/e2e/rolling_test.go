@@ -210,6 +210,8 @@ func (r *rollout) replace(t testing.TB, moves bool, old ...*member) []*member {
 func TestReplicasAreReplacedUnderLoad(t *testing.T) {
 	t.Parallel()
 	r, authz, login := startRollout(t)
+	// What Envoy asks login for is for Envoy alone.
+	r.get("/readyz", nil).want(t, http.StatusNotFound, "Not Found")
 	l := r.load(t)
 	l.flows()
 
