@@ -279,6 +279,17 @@ func TestEveryCommandThatIsNamedExists(t *testing.T) {
 	}
 }
 
+func TestEveryVerbOfMakeThatIsNamedExists(t *testing.T) {
+	t.Setenv("GATEHOUSE_MAKEFILE", makefile())
+	for _, p := range pages(t) {
+		for _, m := range regexp.MustCompile("`make ([^`]+)`").FindAllStringSubmatch(p.prose, -1) {
+			if err := dryMake(strings.Fields(m[1]), nil, io.Discard); err != nil {
+				t.Errorf("%s: %v", p.name, err)
+			}
+		}
+	}
+}
+
 func TestTheJudgeOfCommandsFindsWhatDoesNotExist(t *testing.T) {
 	t.Parallel()
 	tree := &commandTree{help: map[string]string{}}
