@@ -72,7 +72,8 @@ func objects(t *testing.T, text string) []object {
 	t.Helper()
 	var list []object
 	for _, part := range separator.Split(text, -1) {
-		asJSON, err := yaml.YAMLToJSON([]byte(part))
+		// A key that is there twice is two manifests run together.
+		asJSON, err := yaml.YAMLToJSONStrict([]byte(part))
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, part)
 		}
