@@ -89,7 +89,7 @@ var libraries = []library{
 		"internal/tracing/...",  // makes the spans of calls
 		"internal/devstack/...", // asks authz for its health before it says that the stack is up
 		"tests/bench/contender/...",
-	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go", "tests/mesh/..."}},
+	}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/e2e/mesh_test.go", "tests/e2e/tracing_test.go", "tests/mesh/..."}},
 	{module: "google.golang.org/protobuf", files: []string{"authz/...", "internal/decisionlog/...", "envoy/*", "envoy/lint/...", "proto/...", "tests/bench/edge/..."}, tests: []string{"cmd/...", "internal/tracing/...", "tests/e2e/impostor_test.go", "tests/e2e/tracing_test.go", "tests/mesh/..."}},
 	{module: "google.golang.org/genproto/googleapis/rpc", files: []string{"authz/response.go", "tests/bench/contender/..."}, tests: []string{"authz/...", "envoy/...", "cmd/...", "tests/e2e/impostor_test.go", "tests/mesh/..."}},
 
