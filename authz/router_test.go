@@ -1,6 +1,7 @@
 package authz_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -115,9 +116,14 @@ func TestARouterCostsNoMemory(t *testing.T) {
 	})
 	g := newGate(t, o)
 	into := make([]byte, 0, 1024)
+	// The fewest of some runs: the race detector throws away some of what is kept.
 	allocations := func(in *authv3.CheckRequest) float64 {
 		asked := wire(t, in)
-		return testing.AllocsPerRun(200, func() { g.Answer(t.Context(), asked, into) })
+		fewest := math.Inf(1)
+		for range 50 {
+			fewest = min(fewest, testing.AllocsPerRun(4, func() { g.Answer(t.Context(), asked, into) }))
+		}
+		return fewest
 	}
 	told := allocations(request(inCompany()))
 	if got := allocations(untold("GET", "/initial?x=y", inCompany())); got != told {
