@@ -91,12 +91,12 @@ func TestTheRefusalsOfLoginAreListed(t *testing.T) {
 		status[strings.NewReplacer(" ", "", "-", "").Replace(http.StatusText(code))] = code
 	}
 	status["InternalServerError"] = http.StatusInternalServerError
-	source, err := os.ReadFile(filepath.Join(root, "login", "problems.go"))
-	if err != nil {
+	var source strings.Builder
+	if err := eachSource([]string{"login"}, func(text string) { source.WriteString(text) }); err != nil {
 		t.Fatal(err)
 	}
 	want := set{}
-	for _, m := range loginProblem.FindAllStringSubmatch(string(source), -1) {
+	for _, m := range loginProblem.FindAllStringSubmatch(source.String(), -1) {
 		detail := m[3]
 		switch m[1] {
 		case "invalid":
