@@ -151,7 +151,7 @@ func TestAChangedLogLevelGoesBackByItself(t *testing.T) {
 		}
 		after := func(d time.Duration, want slog.Level) {
 			t.Helper()
-			time.Sleep(d)
+			time.Sleep(d) //nolint:forbidigo // of the bubble, where no time passes
 			synctest.Wait()
 			if level.Level() != want {
 				t.Errorf("after %v the level is %v, want %v", d, level.Level(), want)

@@ -30,7 +30,7 @@ func scrape(t testing.TB, base, format string) string {
 		t.Fatal(err)
 	}
 	r.Header.Set("Accept", format)
-	a, err := http.DefaultClient.Do(r)
+	a, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

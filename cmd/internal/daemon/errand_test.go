@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestTheLogLevelIsShownAndChangedByTheProgramItself(t *testing.T) {
 		}
 	}
 	var stderr bytes.Buffer
-	nobody := append(environ, "GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:1")
+	nobody := append(slices.Clip(environ), "GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:1")
 	if got := daemon.Main(t.Context(), program(nil), daemon.Call{Args: []string{"log-level"}, Environ: nobody, Stdout: io.Discard, Stderr: &stderr}); got != daemon.Failed {
 		t.Errorf("with nobody there the code is %d: %s", got, &stderr)
 	}
@@ -95,7 +96,7 @@ func TestTracingThatIsMalformedEndsTheStartWithTheSettings(t *testing.T) {
 func TestAProcessOffersWhatItSays(t *testing.T) {
 	t.Chdir(t.TempDir())
 	p := program(nil)
-	p.Serve = func(_ context.Context, p *daemon.Process) error {
+	p.Serve = func(ctx context.Context, p *daemon.Process) error {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
@@ -104,15 +105,19 @@ func TestAProcessOffersWhatItSays(t *testing.T) {
 		go func() { _ = server.Serve(l) }()
 		defer func() { _ = server.Close() }()
 		p.Log.Debug("unheard")
-		r, _ := http.NewRequest(http.MethodPut, "http://"+l.Addr().String()+"/log-level?level=DEBUG&for=1m", nil)
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+l.Addr().String()+"/log-level?level=DEBUG&for=1m", nil)
+		if err != nil {
+			return err
+		}
 		r.Header.Set("Content-Type", "application/json")
-		a, err := http.DefaultClient.Do(r)
+		client := &http.Client{Timeout: 5 * time.Second}
+		a, err := client.Do(r)
 		if err != nil {
 			return err
 		}
 		_ = a.Body.Close()
 		p.Log.Debug("heard")
-		a, err = http.Get("http://" + l.Addr().String() + "/metrics")
+		a, err = client.Get("http://" + l.Addr().String() + "/metrics")
 		if err != nil {
 			return err
 		}
