@@ -37,15 +37,6 @@ func (s told) id() string     { return hex.EncodeToString(s.GetSpanId()) }
 func (s told) parent() string { return hex.EncodeToString(s.GetParentSpanId()) }
 func (s told) trace() string  { return hex.EncodeToString(s.GetTraceId()) }
 
-func (s told) attribute(name string) string {
-	for _, a := range s.GetAttributes() {
-		if a.GetKey() == name {
-			return a.GetValue().GetStringValue()
-		}
-	}
-	return ""
-}
-
 func newSpans(t *testing.T) *spans {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
