@@ -59,7 +59,7 @@ type exchange struct {
 	// invitation is the one that the path names.
 	invitation identity.InvitationID
 	session    identity.SessionID // likewise
-	source     netip.Addr // who asks, as far as it is known
+	source     netip.Addr         // who asks, as far as it is known
 	requestID  string
 }
 

@@ -37,15 +37,15 @@ type credentials struct{ email, password string }
 // loggedIn is the answer to a good login (contract section 6). Clients of the
 // replaced gateways read every field but expires_in and those of refreshing.
 type loggedIn struct {
-	AccessToken string  `json:"access_token"`
-	TokenType   string  `json:"token_type"`
-	ExpiresIn   int64   `json:"expires_in"` // seconds
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"` // seconds
 	refreshing
-	UserID      string  `json:"user_id"`
-	Email       string  `json:"email"`
-	FullName    *string `json:"full_name"`
-	Role        string  `json:"role"`
-	CompanyID   *string `json:"company_id"`
+	UserID    string  `json:"user_id"`
+	Email     string  `json:"email"`
+	FullName  *string `json:"full_name"`
+	Role      string  `json:"role"`
+	CompanyID *string `json:"company_id"`
 }
 
 // login is POST /api/v1/users/login. Nothing is looked up before the body is
