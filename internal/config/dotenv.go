@@ -29,6 +29,11 @@ func readDotEnv(dir string, r *report) map[string]string {
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	return readDotEnvFile(name, r)
+}
+
+// readDotEnvFile reads a file that is written like .env, and calls it that.
+func readDotEnvFile(name string, r *report) map[string]string {
 	content, problem := readRegular(name, maxDotEnv)
 	if problem != "" {
 		r.fault(dotEnvName, strings.Replace(problem, "names", "is", 1))
