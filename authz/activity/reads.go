@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,12 +171,9 @@ func (c *Cache) query(batch []*flight) (answers []identity.Standing, err error) 
 	// Not a caller's context: others wait for the same read.
 	ctx, cancel := context.WithTimeout(context.Background(), c.readTimeout)
 	defer cancel()
-	for _, f := range batch {
-		if f.span.IsValid() {
-			// One statement for several is told in the trace of the first of them.
-			ctx = trace.ContextWithSpanContext(ctx, f.span)
-			break
-		}
+	// One statement for several is told in the trace of the first of them.
+	if i := slices.IndexFunc(batch, func(f *flight) bool { return f.span.IsValid() }); i >= 0 {
+		ctx = trace.ContextWithSpanContext(ctx, batch[i].span)
 	}
 	slow := time.AfterFunc(patience, c.fallBehind)
 	defer func() {

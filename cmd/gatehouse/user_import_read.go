@@ -18,7 +18,9 @@ import (
 
 // importColumns are what a file of users may say of each, by the names that the
 // columns of the users table have.
-var importColumns = []string{"id", "email", "full_name", "role", "company_id", "is_active", "hashed_password", "created_at", "updated_at", "last_login"}
+func importColumns() []string {
+	return []string{"id", "email", "full_name", "role", "company_id", "is_active", "hashed_password", "created_at", "updated_at", "last_login"}
+}
 
 // candidate is one user of a file.
 type candidate struct {
@@ -175,12 +177,12 @@ func jsonFields(text []byte, ignored []string) (map[string]string, error) {
 
 func knownColumn(name string, ignored []string) error {
 	switch {
-	case slices.Contains(importColumns, name), slices.Contains(ignored, name):
+	case slices.Contains(importColumns(), name), slices.Contains(ignored, name):
 		return nil
 	case name == "password":
 		return errors.New("password: passwords are not imported, only their hashes (hashed_password)")
 	}
-	return fmt.Errorf("unknown column %q; known are %s, and --ignore passes one over", name, strings.Join(importColumns, ", "))
+	return fmt.Errorf("unknown column %q; known are %s, and --ignore passes one over", name, strings.Join(importColumns(), ", "))
 }
 
 // accountFrom reads what a file says of one user. Its errors name the column and

@@ -92,7 +92,7 @@ func TestTheMostSpecificRouteIsFound(t *testing.T) {
 func TestAPathOfTwoReadingsIsNoRoutes(t *testing.T) {
 	t.Parallel()
 	x := index(t, many)
-	for path, clear := range map[string]bool{
+	for path, plain := range map[string]bool{
 		"/a/x": true, "/a/x/": true, "/a/...": true, "/a/.x": true, "/a/x.": true, "/a/..x": true, "/a/~*:@": true,
 		"/a/x%20y": true, "/a/%7Bid%7d": true, "/a/%22%3C%3E%5b%5D%5e%60%7C": true,
 		"/a/Gr%C3%B6%c3%9Fe": true, "/a/%E2%82%AC": true, "/a/%F0%9F%94%91": true,
@@ -110,7 +110,7 @@ func TestAPathOfTwoReadingsIsNoRoutes(t *testing.T) {
 		"/a/%c0%af": false, "/a/%C0%AE%C0%AE": false, "/a/%e0%80%af": false, "/a/%ff": false, "/a/%c3": false, "/a/%c3x": false, "/a/%c3%28": false,
 		"/a/%ed%a0%80": false, "/a/%f4%90%80%80": false, "/a/%b6": false, "/a/%c3%b6%b6": false,
 	} {
-		if _, found := x.Match("GET", path); (found != routes.Unclear) != clear {
+		if _, found := x.Match("GET", path); (found != routes.Unclear) != plain {
 			t.Errorf("%q: %s", path, found)
 		}
 	}

@@ -26,10 +26,11 @@ func (p people) present(secret string) (identity.Login, error) {
 	return p.store.Refresh(testContext(p.t), identity.RefreshRequest{
 		Secret: secret, Idle: time.Hour,
 		Admit: func(user identity.UserID, session identity.SessionID, now identity.Standing) error {
-			if refusal := now.Admit(identity.Credential{User: user, Session: session, HasSession: true, KeyNamed: true}, time.Time{}, time.Now()); refusal != nil {
-				return refusal
+			refusal := now.Admit(identity.Credential{User: user, Session: session, HasSession: true, KeyNamed: true}, time.Time{}, time.Now())
+			if refusal == nil {
+				return nil // and not refusal: a nil pointer in an error is no nil error
 			}
-			return nil
+			return refusal
 		},
 	})
 }

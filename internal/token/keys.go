@@ -281,6 +281,7 @@ type Sources struct {
 // Half is one of the two PEM keys among Sources.
 type Half string
 
+// The halves of a key pair.
 const (
 	PublicHalf  Half = "public key"
 	PrivateHalf Half = "private key"

@@ -160,7 +160,7 @@ func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, strings.
 
 // ask sends one request; nothing is tried again.
 func (s *stack) ask(method, path, token, body string, headers ...string) (answer, error) {
-	r, err := http.NewRequest(method, s.gateway+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(context.Background(), method, s.gateway+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}

@@ -90,7 +90,7 @@ func (s *stack) held(t *testing.T, raw string) <-chan error {
 // streamed is a stream of events that has begun and does not end by itself.
 func (s *stack) streamed(t *testing.T, raw string) <-chan error {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, s.gateway+strictRoute+"?do=stream", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.gateway+strictRoute+"?do=stream", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,6 @@ type traffic struct {
 	streams context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	ending  sync.Once
 	finish  []func() error // what ends the long exchanges, and says if they were whole
 
 	mu     sync.Mutex
@@ -120,7 +119,7 @@ func (l *traffic) count(sort string, err error) {
 // ask is one request, which must be answered 200. It is sent once: Go's client
 // would repeat some that fail on a connection that was kept.
 func (l *traffic) ask(c *http.Client, method, path, raw, body string) error {
-	r, err := http.NewRequest(method, l.r.gateway+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(context.Background(), method, l.r.gateway+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -164,7 +163,7 @@ func (l *traffic) socket(t *testing.T, raw string) {
 // events holds a stream open, which goes on at the end.
 func (l *traffic) events(t *testing.T, raw string) {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, l.r.gateway+strictRoute+"?do=stream", nil)
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, l.r.gateway+strictRoute+"?do=stream", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +198,7 @@ func (l *traffic) upload(raw string) {
 	body, pen := io.Pipe()
 	answered := make(chan error, 1)
 	go func() {
-		r, err := http.NewRequest(http.MethodPost, l.r.gateway+"/api/v1/ingest/upload?long", body)
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, l.r.gateway+"/api/v1/ingest/upload?long", body)
 		if err != nil {
 			answered <- err
 			return

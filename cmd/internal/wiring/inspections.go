@@ -52,7 +52,7 @@ func wrongKeys(t config.Tokens, err error) config.Faults {
 		}
 		return found
 	}
-	if joined, several := err.(interface{ Unwrap() []error }); several { //nolint:errorlint // of exactly this one
+	if joined, several := err.(interface{ Unwrap() []error }); several {
 		var found config.Faults
 		for _, one := range joined.Unwrap() {
 			found = append(found, wrongKeys(t, one)...)
