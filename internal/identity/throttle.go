@@ -19,11 +19,12 @@ const (
 	ScopeAccount       ThrottleScope = "account"        // all unfamiliar sources are, together
 	ScopeUser          ThrottleScope = "user"           // one who is logged in does too much
 	ScopeRegister      ThrottleScope = "register"       // too many registrations
+	ScopeMail          ThrottleScope = "mail"           // too many mails are asked for
 )
 
 // ThrottleScopes lists the scopes.
 func ThrottleScopes() []ThrottleScope {
-	return []ThrottleScope{ScopeSource, ScopeAccountSource, ScopeAccount, ScopeUser, ScopeRegister}
+	return []ThrottleScope{ScopeSource, ScopeAccountSource, ScopeAccount, ScopeUser, ScopeRegister, ScopeMail}
 }
 
 // Quota is how often something may happen in any stretch of time of a length.

@@ -31,6 +31,11 @@ const (
 	queryJoin            query = "join"
 	queryRefresh         query = "refresh"
 	querySweepRefresh    query = "sweep_refresh"
+	queryMakeOneTime     query = "make_one_time"
+	queryOneTimeUser     query = "one_time_user"
+	queryResetPassword   query = "reset_password"
+	queryVerifyEmail     query = "verify_email"
+	querySweepOneTime    query = "sweep_one_time"
 	queryCreateUser      query = "create_user"
 	queryMatchUsers      query = "match_users"
 	queryImportUsers     query = "import_users"
@@ -77,7 +82,8 @@ func queries() []query {
 	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
-		queryRefresh, querySweepRefresh, queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
+		queryRefresh, querySweepRefresh, queryMakeOneTime, queryOneTimeUser, queryResetPassword, queryVerifyEmail, querySweepOneTime,
+		queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
 		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
 		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}

@@ -385,7 +385,7 @@ func TestALaterMigrationStopsAtATableOfAnothers(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	db.migrate()
-	db.exec(`DROP TABLE audit_log, refresh_tokens; DELETE FROM gatehouse_migrations WHERE version_id >= 5; CREATE TABLE audit_log (theirs int)`)
+	db.exec(`DROP TABLE audit_log, refresh_tokens, one_time_tokens; DELETE FROM gatehouse_migrations WHERE version_id >= 5; CREATE TABLE audit_log (theirs int)`)
 	_, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{})
 	var shape *postgres.ShapeError
 	if !errors.As(err, &shape) || !cmp.Equal(shape.Differences, []string{"a relation named audit_log exists and was not made by Gatehouse"}) {

@@ -86,7 +86,7 @@ func TestMigrateBringsAnOlderReleasesNoticesUpToDate(t *testing.T) {
 	version := db.migrate().Version
 	db.addUser(userID(1), "ada@example.com", companyID(1))
 	db.exec(`DELETE FROM gatehouse_migrations WHERE version_id >= 2`)
-	db.exec(`DROP TABLE gatehouse_replicas, gatehouse_fence, login_throttle, login_known_sources, audit_log, refresh_tokens;
+	db.exec(`DROP TABLE gatehouse_replicas, gatehouse_fence, login_throttle, login_known_sources, audit_log, refresh_tokens, one_time_tokens;
 		DROP FUNCTION gatehouse_audit_is_append_only, gatehouse_audit_tend;
 		DROP INDEX sessions_ended_idx, company_invitations_company_idx, company_invitations_due_idx`)
 	e, _ := replica(t, db.url, "early:1", nil)

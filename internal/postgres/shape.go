@@ -75,6 +75,7 @@ func ownTables() []ownTable {
 		{"login_throttle", 4}, {"login_known_sources", 4},
 		{"audit_log", 5},
 		{"refresh_tokens", 7},
+		{"one_time_tokens", 8},
 	}
 }
 
