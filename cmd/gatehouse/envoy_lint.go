@@ -68,7 +68,7 @@ func lintText(what string, r lint.Report) []byte {
 		}
 	}
 	if len(r.Open) > 0 {
-		fmt.Fprintln(&b, "routes that ext_authz is not asked about:")
+		fmt.Fprintln(&b, "routes that anybody may use, unchecked or with auth_mode none:")
 		for _, o := range r.Open {
 			fmt.Fprintf(&b, "    line %d: %s\n", o.Line, printable(strings.TrimSpace(o.Route+" ("+o.Match+")")))
 		}

@@ -34,7 +34,8 @@ type Finding struct {
 	Mend     string   `json:"mend"`
 }
 
-// Open is a route that ext_authz is not asked about. That is no fault by itself;
+// Open is a route that anybody may use, because ext_authz is not asked or because it
+// is told so (auth_mode "none"). That is no fault by itself;
 // it is listed because somebody has to have meant it.
 type Open struct {
 	Line  int    `json:"line"`
