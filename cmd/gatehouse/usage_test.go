@@ -77,8 +77,22 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 
 		// Of later versions, whatever flags they come with.
 		{"user befriend", "user befriend ada@example.com", `unknown command "befriend" for "gatehouse user"; …`},
-		{"explain", "explain --request x", `unknown command "explain" for "gatehouse"; …`},
-		{"replay", "replay", `unknown command "replay" for "gatehouse"; …`},
+
+		{"nothing to explain", "explain", "one of --path PATH, --decision FILE|-, --request-id ID and --watch is needed; see 'gatehouse explain --help'"},
+		{"a token to explain as an argument", "explain --path /x test-token", "a token is not taken from the arguments, which every process of the machine can read; use standard input or --token-file FILE"},
+		{"a token to watch", "explain --watch eyJhbGciOiJub25lIn0.e30.x", "a token is not taken from the arguments, which every process of the machine can read; use standard input or --token-file FILE"},
+		{"a request and a decision", "explain --path /x --decision x", "only one of --path, --decision and --watch can be meant"},
+		{"a request that is watched", "explain --path /x --watch", "only one of --path, --decision and --watch can be meant"},
+		{"a token and none", "explain --path /x --no-token --token-file x", "--token-file and --no-token contradict each other"},
+		{"a token of a decision", "explain --decision x --token-file x", "--token-file, --no-token, --mode, --roles and --at go with --path"},
+		{"a filter of nothing", "explain --path /x --reason ok", "--all, --from-start, --reason, --user and --route go with --watch"},
+		{"a decision before the first", "explain --decision x --nth 0", "--nth goes with --decision and counts from 1"},
+		{"a time that is none", "explain --path /x --at noon", "--at: not an RFC 3339 time, such as 2031-05-17T10:00:00Z"},
+		{"an empty path", `explain --path ""`, "--path: empty, want a path such as /api/v1/query/chats"},
+		{"no log to watch", "explain --watch", "no decision log: GATEWAY_DECISION_LOG is not set, and 'gatehouse up' has left none; name a file, or - for standard input"},
+		{"nothing to replay", "replay", "missing LOG; see 'gatehouse replay --help'"},
+		{"a replay under nothing new", "replay x", "--config NEW is needed: a file of settings or a route table"},
+		{"a replay that shows less than nothing", "replay x --config y --limit -1", "--limit -1: must not be negative"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -105,7 +119,7 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 func TestEveryCommandExplainsItselfWithAnExample(t *testing.T) {
 	for _, command := range []string{
 		"up", "migrate", "user create", "user list", "user show", "user disable", "user enable", "user set-password", "user revoke",
-		"company create", "company list", "company members", "company suspend", "company resume", "token mint", "token inspect", "envoy render", "envoy validate", "envoy lint", "envoy diff", "envoy schema", "doctor", "version",
+		"company create", "company list", "company members", "company suspend", "company resume", "token mint", "token inspect", "envoy render", "envoy validate", "envoy lint", "envoy diff", "envoy schema", "doctor", "explain", "replay", "version",
 	} {
 		t.Run(command, func(t *testing.T) {
 			words := strings.Fields(command)

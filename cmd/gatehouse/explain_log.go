@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atenex/gatehouse/internal/config"
+	"github.com/atenex/gatehouse/internal/decisionlog"
+	gatehousev1 "github.com/atenex/gatehouse/proto/gatehouse/v1"
+)
+
+const (
+	// longestLogLine bounds a line of a log; one of a decision has 64 KiB at most, and
+	// some more in front of it.
+	longestLogLine = 1 << 20
+	// lookEvery is how often a file is looked at. Inotify would be quicker, and
+	// knows nothing of files on other machines.
+	lookEvery = 250 * time.Millisecond
+	// upLog is where `up` has decisions recorded in demo mode.
+	upLog = "decisions.jsonl"
+)
+
+// parseDecision finds a decision in a line of a log, which may have something in
+// front of it, such as the name of a container.
+func parseDecision(line []byte) (*gatehousev1.Decision, error) {
+	if at := bytes.Index(line, []byte(`{"kind":"decision"`)); at > 0 {
+		line = line[at:]
+	}
+	return decisionlog.Parse(bytes.TrimSpace(line))
+}
+
+// lineReader gives the lines of something that grows: what lacks its end is kept
+// until that comes.
+type lineReader struct {
+	in      *bufio.Reader
+	partial []byte
+	tooLong bool
+}
+
+func newLineReader(r io.Reader) *lineReader { return &lineReader{in: bufio.NewReaderSize(r, 64<<10)} }
+
+// next returns a whole line, without its end. io.EOF says that there is none yet.
+// The line is good until the next call; one that is longer than any decision is
+// empty.
+func (l *lineReader) next() ([]byte, error) {
+	for {
+		part, err := l.in.ReadSlice('\n')
+		if l.tooLong = l.tooLong || len(l.partial)+len(part) > longestLogLine; !l.tooLong {
+			l.partial = append(l.partial, part...)
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		return l.take(), nil
+	}
+}
+
+// rest is a last line that nobody ended.
+func (l *lineReader) rest() []byte { return l.take() }
+
+func (l *lineReader) take() []byte {
+	line := bytes.TrimRight(l.partial, "\r\n")
+	if l.tooLong {
+		line = nil
+	}
+	l.partial, l.tooLong = l.partial[:0], false
+	return line
+}
+
+// eachDecision reads a log to its end. Lines that are something else are passed
+// over, and so are damaged ones, which are counted. Memory does not grow with it.
+func eachDecision(ctx context.Context, r io.Reader, tell func(line int, d *gatehousev1.Decision) error) (damaged int, err error) {
+	lines := newLineReader(r)
+	for number := 1; ; number++ {
+		if err := ctx.Err(); err != nil {
+			return damaged, err
+		}
+		line, err := lines.next()
+		ended := errors.Is(err, io.EOF)
+		if ended {
+			line = lines.rest()
+		} else if err != nil {
+			return damaged, fmt.Errorf("reading the decision log: %w", err)
+		}
+		switch d, err := parseDecision(line); {
+		case errors.Is(err, decisionlog.ErrNoDecision):
+			if bytes.Contains(line, []byte(`"kind":"decision"`)) {
+				damaged++ // half a line
+			}
+		case err != nil:
+			damaged++
+		default:
+			if err := tell(number, d); err != nil {
+				return damaged, err
+			}
+		}
+		if ended {
+			return damaged, nil
+		}
+	}
+}
+
+// openLog opens a log that is named, - for standard input.
+func (in *invocation) openLog(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(in.stdin), nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the decision log: %w", err)
+	}
+	return f, nil
+}
+
+// defaultLog is the log that is meant where none is named.
+func (in *invocation) defaultLog(s *config.Settings) (string, error) {
+	switch {
+	case s != nil && s.DecisionLog.To == config.DecisionsStdout:
+		return "", misuse("GATEWAY_DECISION_LOG is stdout: name a file, or - and pipe the output of authz in")
+	case s != nil && s.DecisionLog.To != "":
+		return s.DecisionLog.To, nil
+	}
+	if dir, err := defaultStateDir(in.environ); err == nil {
+		name := filepath.Join(dir, upLog)
+		if _, err := os.Stat(name); err == nil {
+			return name, nil
+		}
+	}
+	return "", misuse("no decision log: GATEWAY_DECISION_LOG is not set, and 'gatehouse up' has left none; name a file, or - for standard input")
+}
+
+// follower reads a file as it grows, and the one that takes its name when it is
+// full: what is left of the old one first.
+type follower struct {
+	name string
+	file *os.File
+	lr   *lineReader
+}
+
+// open begins at the end of the file unless fromStart is set. A file that is not
+// there yet is waited for.
+func (f *follower) open(fromStart bool) error {
+	file, err := os.Open(f.name)
+	if err != nil {
+		return err
+	}
+	if !fromStart {
+		if _, err := file.Seek(0, io.SeekEnd); err != nil {
+			_ = file.Close()
+			return err
+		}
+	}
+	f.file, f.lr = file, newLineReader(file)
+	return nil
+}
+
+func (f *follower) close() {
+	if f.file != nil {
+		_ = f.file.Close()
+		f.file = nil
+	}
+}
+
+// run tells lines until ctx ends.
+func (f *follower) run(ctx context.Context, tell func([]byte) error) error {
+	defer f.close()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		if err := f.drain(tell); err != nil {
+			return err
+		}
+		switch replaced, err := f.replaced(); {
+		case err != nil:
+			return err
+		case replaced:
+			// Whoever wrote it has turned to the new one by now, so that what is there
+			// is all.
+			if err := f.drain(tell); err != nil {
+				return err
+			}
+			f.close()
+			if err := f.open(true); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("opening the decision log: %w", err)
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *follower) drain(tell func([]byte) error) error {
+	for f.file != nil {
+		line, err := f.lr.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the decision log: %w", err)
+		}
+		if err := tell(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaced reports that another file has the name now, or that this one was cut.
+func (f *follower) replaced() (bool, error) {
+	named, err := os.Stat(f.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // between two files
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking at the decision log: %w", err)
+	}
+	if f.file == nil {
+		return true, nil
+	}
+	ours, err := f.file.Stat()
+	if err != nil {
+		return false, fmt.Errorf("looking at the decision log: %w", err)
+	}
+	at, err := f.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return false, fmt.Errorf("looking at the decision log: %w", err)
+	}
+	return !os.SameFile(named, ours) || named.Size() < at, nil
+}
