@@ -21,6 +21,8 @@ var rooms = []room{
 	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
 	{path: "internal/health"},
 	{path: "internal/keyring", may: []string{"internal/token"}},
+	{path: "internal/mail", may: []string{"internal/atomicfile"}, tests: []string{"internal/mail/mailtest"}},
+	{path: "internal/mail/mailtest"}, // a server for tests, which knows nothing of who sends
 	{path: "internal/password"},
 	{path: "internal/postgres", tests: []string{"internal/postgres/postgrestest"}},
 	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
@@ -31,7 +33,7 @@ var rooms = []room{
 	{path: "authz/...", may: []string{"internal/token", "proto/gatehouse/v1"}},
 	{path: "authz/activity"}, // neither tokens nor Envoy: users, and what is said of them
 	{path: "authz/verified"}, // nor how tokens are verified: only that they were
-	{path: "login/...", may: []string{"internal/token", "internal/password"}, tests: []string{"internal/postgres", "internal/postgres/postgrestest"}},
+	{path: "login/...", may: []string{"internal/token", "internal/password"}, tests: []string{"internal/mail", "internal/mail/mailtest", "internal/postgres", "internal/postgres/postgrestest"}},
 	{path: "envoy/...", tests: []string{"internal/devstack"}},
 	{path: "envoy/routes"}, // nor how Envoy is told: authz takes the same table, and no renderer with it
 
@@ -40,7 +42,7 @@ var rooms = []room{
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
 		"internal/atomicfile", "internal/buildinfo", "internal/config", "internal/decisionlog", "internal/devstack/...", "internal/health",
-		"internal/keyring", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
+		"internal/keyring", "internal/mail", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
 	}, tests: []string{"internal/postgres/postgrestest"}},
 
 	{path: "helm/chartdoc"}, // the chart's README, from its values
@@ -50,6 +52,8 @@ var rooms = []room{
 	// The manual is held to what the binaries do; the texts of refusals it has from where they are made.
 	{path: "tests/docs"},
 	{path: "tests/compose"},
+	{path: "tests/api", tests: []string{"envoy/routes"}}, // the description of the interface is held to the table of routes
+	{path: "tests/matrix", may: []string{"internal/devstack"}}, // runs the tests of others, on the Envoys that devstack fetches
 	{path: "tests/monitoring"},
 	// Likewise, with helm and a Kubernetes API server; lab runs those.
 	{path: "tests/k8s/...", may: []string{"internal/devstack", "tests/k8s/..."}},
@@ -111,8 +115,9 @@ var libraries = []library{
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
 	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/...", "tests/mesh/..."}},
 	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
-	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "tests/docs/..."}},
+	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "login/...", "tests/docs/..."}},
 
+	{module: "github.com/wneessen/go-mail", files: []string{"internal/mail/*"}},
 	{module: "github.com/spf13/cobra", files: []string{"cmd/gatehouse/..."}},
 	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
 
