@@ -106,11 +106,29 @@ func (j *judge) judge(d *gatehousev1.Decision) (explanationView, error) {
 	place := placement{Finding: findingRecorded, Name: orNull(d.GetRoute()), AsksAuthz: true}
 	view := newView(told, place)
 	view.Recorded = recorded
+	for i := range view.Steps {
+		// What is judged again has a stand-in for the header, of which nothing more
+		// was recorded.
+		if step := &view.Steps[i]; step.Name == "authorization" && step.Checked != nil {
+			step.Checked = orNull(recordedHeader(d))
+		}
+	}
 	view.decision, view.Decision = d, lineOf(d)
 	if recorded.Verdict != string(authz.Same) {
 		view.onlyRecorded(d)
 	}
 	return view, nil
+}
+
+// recordedHeader is what a record says of the Authorization header.
+func recordedHeader(d *gatehousev1.Decision) string {
+	switch {
+	case d.GetReason() == problem.NotAuthenticated.Reason:
+		return "no header, several, another scheme or an empty token: which one was not recorded"
+	case d.GetToken() == nil:
+		return "not recorded: the route asked for no token"
+	}
+	return "one Authorization header, with a Bearer token"
 }
 
 // onlyRecorded takes out what is not known of the decision as it was.

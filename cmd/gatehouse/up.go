@@ -39,7 +39,8 @@ than the public one are free ones unless they are set.
 
 With --demo (the default) and no upstream configured, a secret for tokens is
 made and kept in the state directory where none is set, and a demo user in a
-demo company, whose password is printed.
+demo company, whose password is printed. Decisions are recorded in the state
+directory, where 'gatehouse explain --watch' finds them.
 
 Ctrl-C stops everything; a second one does not wait.`,
 		Example: "  gatehouse up\n  gatehouse up --listen 127.0.0.1:9000 --ready-file /tmp/gate.json\n  GATEWAY_DATABASE_URL=postgres://... gatehouse up --demo=false",
@@ -174,6 +175,9 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		if !s.IsSet("JWT_SECRET") && !s.IsSet("JWT_KEYS") && strings.HasPrefix(s.Tokens.Algorithm, "HS") {
 			p.amend["GATEWAY_JWT_SECRET"] = p.demo.TokenSecret
 		}
+		if err := p.recordDecisions(s); err != nil {
+			return nil, err
+		}
 	}
 	// What is known only once the parts run stands in for itself here.
 	p.settings, _, err = config.Load(config.Source{Environ: p.environOf(s, devstack.Addresses{
@@ -183,6 +187,25 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		return nil, &useError{err}
 	}
 	return p, nil
+}
+
+// recordDecisions has the demo's decisions where `explain --watch` looks for them,
+// in two files of 10 MiB at most.
+func (p *upPlan) recordDecisions(s *config.Settings) error {
+	if s.IsSet("DECISION_LOG") {
+		return nil
+	}
+	dir, err := filepath.Abs(p.stateDir)
+	if err != nil {
+		return misuse("--state-dir: %w", err)
+	}
+	p.amend["GATEWAY_DECISION_LOG"] = filepath.Join(dir, upLog)
+	for name, value := range map[string]string{"DECISION_LOG_MAX_SIZE": "10", "DECISION_LOG_MAX_FILES": "1"} {
+		if !s.IsSet(name) {
+			p.amend["GATEWAY_"+name] = value
+		}
+	}
+	return nil
 }
 
 // environ is the environment of the services, and what Envoy's configuration is
