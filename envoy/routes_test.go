@@ -50,6 +50,7 @@ var (
 		{"/api/v1/auth/x", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
 		{"/api/v1/auth", "GET POST PUT PATCH DELETE OPTIONS", "auth", "", ""},
 		{"/.well-known/jwks.json", "GET", "login", "", ""},
+		{"/openapi.json", "GET", "login", "", ""},
 		{"/health", "GET", "login", "", ""},
 		{"/", "GET", "login", "", ""},
 	}

@@ -286,11 +286,21 @@ func bcryptOf(t *testing.T, text string) string {
 	return newStageWith(t, store{}, password.Options{Scheme: password.Bcrypt}).hash(text)
 }
 
-// send makes a request and holds every answer against what all of them promise.
+// statusGone is for the log, where nobody hears the answer any more.
+const statusGone = 499
+
+// send makes a request and holds every answer against what all of them promise, and
+// against the description of the interface.
 func (g *stage) send(r *http.Request) *httptest.ResponseRecorder {
 	g.t.Helper()
 	w := httptest.NewRecorder()
+	sent := overhear(r)
 	g.handler.ServeHTTP(w, r)
+	if w.Code != statusGone {
+		if err := described(g.t).permits(r, sent.Bytes(), w); err != nil {
+			g.t.Error(err)
+		}
+	}
 	promised := map[string]string{
 		"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
 	}

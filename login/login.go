@@ -192,13 +192,14 @@ func New(o Options) (*Service, error) {
 		"/api/v1/users/me/ensure-company": {name: "ensure_company", method: http.MethodPost, serve: s.ensureCompany, count: s.metrics.join},
 		declinePath:                       {name: "invitations_decline", method: http.MethodPost, serve: s.declineInvitations},
 		"/.well-known/jwks.json":          {name: "jwks", method: http.MethodGet, serve: s.jwks, quiet: true},
+		openapiPath:                       {name: "openapi", method: http.MethodGet, serve: s.openapi},
 		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
 		"/":                               {name: "root", method: http.MethodGet, serve: s.root},
 	}
 	for _, at := range s.routes {
 		s.metrics.expect(at.name)
 	}
-	for _, name := range []string{routeInvite, routeListInvitations, routeRevokeInvitation, routeUnmatched} {
+	for _, name := range []string{routeInvite, routeListInvitations, routeRevokeInvitation, routeEndSession, routeUnmatched} {
 		s.metrics.expect(name)
 	}
 	return s, nil

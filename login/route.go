@@ -33,6 +33,7 @@ const (
 	routeListInvitations  = "invitations_list"
 	routeInvite           = "invitations_create"
 	routeRevokeInvitation = "invitations_revoke"
+	routeEndSession       = "sessions_end"
 )
 
 // endpoint answers a request, or says with which problem it is refused.

@@ -93,7 +93,7 @@ func (s *Service) sessionRoutes(x *exchange) []route {
 	if x.session, err = identity.ParseSessionID(text); err != nil {
 		return nil
 	}
-	return []route{{name: "sessions_end", method: http.MethodDelete, serve: s.endSession}}
+	return []route{{name: routeEndSession, method: http.MethodDelete, serve: s.endSession}}
 }
 
 // endSession is DELETE /api/v1/users/me/sessions/{id}. The session that asks may

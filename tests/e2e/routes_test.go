@@ -143,6 +143,7 @@ func TestRoutesOfTheLoginServiceTakeOneMethod(t *testing.T) {
 		"/api/v1/users/me":                "GET",
 		"/api/v1/auth/register":           "POST",
 		"/.well-known/jwks.json":          "GET",
+		"/openapi.json":                   "GET",
 		"/health":                         "GET",
 		"/":                               "GET",
 	} {
