@@ -153,9 +153,13 @@ func (b *transcript) String() string {
 
 // legacyToken is one of the replaced gateways, which named no key.
 func legacyToken(user, company string) string {
-	b64 := base64.RawURLEncoding
-	input := b64.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + b64.EncodeToString(fmt.Appendf(nil,
+	return signed(`{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(
 		`{"sub":%q,"company_id":%q,"email":"ada@example.com","exp":%d}`, user, company, time.Now().Add(time.Hour).Unix()))
+}
+
+func signed(header, payload string) string {
+	b64 := base64.RawURLEncoding
+	input := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload))
 	mac := hmac.New(sha256.New, []byte(explainedSecret))
 	mac.Write([]byte(input))
 	return input + "." + b64.EncodeToString(mac.Sum(nil))
