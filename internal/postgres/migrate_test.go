@@ -50,7 +50,7 @@ func TestMigrateMakesEverythingInAnEmptyDatabase(t *testing.T) {
 	if status.Version != version || status.Latest != version || len(status.Pending)+len(status.Missing)+len(status.Broken) != 0 || status.Server == "" {
 		t.Errorf("status = %+v", status)
 	}
-	db.exec(`DROP TABLE sessions CASCADE`)
+	db.exec(`DROP TABLE sessions`)
 	if status, err = postgres.Status(testContext(t), db.url); err != nil || !cmp.Equal(status.Missing, []string{"sessions"}) {
 		t.Errorf("status after DROP TABLE sessions = %+v, %v", status, err)
 	}

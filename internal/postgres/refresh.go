@@ -188,14 +188,14 @@ func reissue(ctx context.Context, tx pgx.Tx, secret refreshSecret) (next identit
 	return identity.RefreshToken{Secret: secret.String(), ExpiresAt: instant(expires)}, false, err
 }
 
-// SweepRefreshTokens deletes refresh tokens that were used more than a week ago, at
-// most SweepLimit, and says how many. One of them that comes again is refused, but no
-// longer known to be stolen.
+// SweepRefreshTokens deletes refresh tokens that were used more than a week ago or
+// whose time has been over for a day, at most SweepLimit, and says how many. One of the
+// former that comes again is refused, but no longer known to be stolen.
 func (s *Store) SweepRefreshTokens(ctx context.Context) (int, error) {
 	swept := 0
 	err := s.write(ctx, querySweepRefresh, func(ctx context.Context) error {
 		tag, err := s.pool.Exec(ctx, `DELETE FROM refresh_tokens WHERE id IN (
-			SELECT id FROM refresh_tokens WHERE used_at < now() - interval '7 days' LIMIT $1 FOR UPDATE SKIP LOCKED)`, SweepLimit)
+			SELECT id FROM refresh_tokens WHERE used_at < now() - interval '7 days' OR expires_at < now() - interval '1 day' LIMIT $1 FOR UPDATE SKIP LOCKED)`, SweepLimit)
 		swept = int(tag.RowsAffected())
 		return err
 	})

@@ -178,4 +178,10 @@ func TestUsedRefreshTokensAreDeletedAfterAWeek(t *testing.T) {
 	}
 	p.refused(first.Refresh.Secret, identity.ErrRefreshRefused)
 	p.refresh(live.Refresh.Secret)
+
+	// What was left behind by sessions that are gone.
+	p.exec(`TRUNCATE sessions; UPDATE refresh_tokens SET expires_at = now() - interval '2 days'`)
+	if swept, err := p.store.SweepRefreshTokens(testContext(t)); swept != 2 || err != nil {
+		t.Errorf("swept %d, %v, want 2", swept, err)
+	}
 }
