@@ -17,6 +17,16 @@ func manyHeaders() string {
 	return strings.Join(names, ", ")
 }
 
+// alike are 32 names of the greatest length that begin with the same letter and
+// part after it, which is what makes one expression the longest.
+func alike() string {
+	var names []string
+	for _, second := range "abcdefghijklmnopqrstuvwxyz012345" {
+		names = append(names, "x"+strings.Repeat(string(second), 62))
+	}
+	return strings.Join(names, ", ")
+}
+
 // TestAnAcceptedTableIsOneThatEnvoyTakes covers the corners of what a table may
 // say: what passes here must not fail an operator at three in the morning.
 func TestAnAcceptedTableIsOneThatEnvoyTakes(t *testing.T) {
@@ -32,6 +42,7 @@ func TestAnAcceptedTableIsOneThatEnvoyTakes(t *testing.T) {
 		{"every option of a route", `{upstreams: {ingest: {}}, routes: [{name: a, prefix: /a, methods: [GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS], mode: initial, roles: [a, b.c:d_e-f], upstream: ingest, timeouts: {idle: 1ms, total: 1h}, rate_limit: true, websocket: true, headers: {drop: [cookie]}}]}`},
 		{"every option of an upstream", `{upstreams: {x: {url: "https://x.test/base", authorization: true, headers: {drop: [cookie, x-y-z]}, http2: true, tls: {ca: /etc/ssl/certs/ca-certificates.crt, server_name: inner.test}, timeouts: {idle: 1s, total: 2s, connect: 3s}, connections: {max: 1, waiting: 2}, retries: 3}}, routes: [{name: a, prefix: /a, methods: [GET, POST], mode: strict, upstream: x, rate_limit: 5/m burst 6, max_body: 1GiB}]}`},
 		{"as many forwarded headers as may be", `{upstreams: {x: {url: "http://x.test", headers: {forward: [` + manyHeaders() + `]}}}, routes: [{name: a, prefix: /a, methods: [GET, POST], mode: strict, upstream: x, headers: {forward: [` + manyHeaders() + `]}}]}`},
+		{"as many forwarded headers that begin alike", `{upstreams: {x: {url: "http://x.test", headers: {forward: [` + alike() + `]}}}, routes: [{name: a, prefix: /a, methods: [GET, POST], mode: strict, upstream: x}]}`},
 		{"answers with marks that mean something to Envoy", `{upstreams: {ingest: {}}, routes: [{name: a, path: /a, answer: {status: 599, detail: "100 % \"sure\" %LOCAL_REPLY_BODY% \u00e4\n"}}]}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
