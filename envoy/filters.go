@@ -11,6 +11,7 @@ import (
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
@@ -29,6 +30,7 @@ import (
 // configuration by the name that the filter has in the chain.
 const (
 	filterCORS      = "envoy.filters.http.cors"
+	filterGRPCWeb   = "envoy.filters.http.grpc_web"
 	filterRateLimit = "envoy.filters.http.local_ratelimit"
 	filterFault     = "envoy.filters.http.fault"
 	filterAuthz     = "envoy.filters.http.ext_authz"
@@ -54,6 +56,7 @@ const authzTimeout = 2 * time.Second
 // httpFilters is the chain. The first filter sees a request first and its
 // answer last, so each stands in front of everything whose answers it must
 // still touch: X-Process-Time before all, CORS before all that may refuse, the
+// translation of gRPC-Web too, so that refusals are translated as well, the
 // rate limit before work is spent on the guess, fixed answers before a check
 // that they do not need, and the mark of authz right before the upstream. What
 // holds bodies comes after the check, so that no stranger fills the memory.
@@ -61,11 +64,16 @@ func httpFilters(t routes.Table) []*managerv3.HttpFilter {
 	chain := []*managerv3.HttpFilter{
 		filter("gatehouse.answers", answerMutations()),
 		filter(filterCORS, &corsv3.Cors{}),
+	}
+	if grpcWeb(t) {
+		chain = append(chain, filter(filterGRPCWeb, &grpcwebv3.GrpcWeb{}))
+	}
+	chain = append(chain,
 		filter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "edge"}),
 		filter(filterFault, &faultv3.HTTPFault{}),
 		filter(filterAuthz, authorization()),
 		filter(filterRBAC, markDemanded()),
-	}
+	)
 	if slices.ContainsFunc(t.Routes, func(r routes.Route) bool { return r.MaxBody > 0 }) {
 		// Off but on the routes that turn it on; the limit here is never used.
 		buffer, limit := filter(filterBuffer, &bufferv3.Buffer{MaxRequestBytes: u32(1)}), filter(filterBodyLimit, &faultv3.HTTPFault{})
@@ -82,6 +90,16 @@ func httpFilters(t routes.Table) []*managerv3.HttpFilter {
 		SuppressEnvoyHeaders: true,
 		UpstreamHttpFilters:  upstreamFilters(),
 	}))
+}
+
+// grpcWeb reports whether any service of the table is for browsers by gRPC-Web.
+func grpcWeb(t routes.Table) bool {
+	for _, u := range t.Upstreams {
+		if u.GRPCWeb {
+			return true
+		}
+	}
+	return false
 }
 
 // upstreamFilters stand between the router and a service; a cluster that has

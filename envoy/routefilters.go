@@ -22,8 +22,12 @@ import (
 
 // guard is what a route tells the filters about itself. A route of mode none is
 // the only one that switches anything off.
-func guard(r routes.Route, s Settings) map[string]*anypb.Any {
+func guard(t routes.Table, r routes.Route, s Settings) map[string]*anypb.Any {
 	out := map[string]*anypb.Any{}
+	if grpcWeb(t) && !t.Upstreams[r.Upstream].GRPCWeb {
+		// A service that knows gRPC-Web itself gets it as it is.
+		out[filterGRPCWeb] = pack(&routev3.FilterConfig{Disabled: true})
+	}
 	if r.Mode == routes.None {
 		out[filterAuthz] = pack(&authzv3.ExtAuthzPerRoute{Override: &authzv3.ExtAuthzPerRoute_Disabled{Disabled: true}})
 		out[filterRBAC] = pack(&rbacv3.RBACPerRoute{})
@@ -106,16 +110,24 @@ func retryAfter(r routes.Rate) string {
 	return strconv.Itoa(int(max(seconds, 1)))
 }
 
-func corsPolicy(s Settings) (*anypb.Any, error) {
+// corsPolicy is one for all routes, because a preflight meets none of them.
+func corsPolicy(t routes.Table, s Settings) (*anypb.Any, error) {
 	o, err := s.origins()
 	if err != nil {
 		return nil, err
 	}
+	allow := "Authorization, Content-Type, Accept, Origin, X-Requested-With, ngrok-skip-browser-warning, X-Request-ID"
+	expose := "X-Request-ID, X-Process-Time"
+	if grpcWeb(t) {
+		// What clients of gRPC-Web send; and where a refusal says what it is.
+		allow += ", X-Grpc-Web, X-User-Agent, Grpc-Timeout"
+		expose += ", Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin"
+	}
 	return pack(&corsv3.CorsPolicy{
 		AllowOriginStringMatch: o.matchers(),
 		AllowMethods:           "GET, POST, PUT, DELETE, PATCH, OPTIONS",
-		AllowHeaders:           "Authorization, Content-Type, Accept, Origin, X-Requested-With, ngrok-skip-browser-warning, X-Request-ID",
-		ExposeHeaders:          "X-Request-ID, X-Process-Time",
+		AllowHeaders:           allow,
+		ExposeHeaders:          expose,
 		MaxAge:                 "600",
 		AllowCredentials:       yes(),
 		// Off, Envoy would answer the preflight of any origin with the list of

@@ -22,7 +22,7 @@ import (
 // route that matches, so the order here is the law: foreign preflights, then
 // every path from the most to the least specific with its 405, then the 404.
 func routeConfiguration(t routes.Table, s Settings) (*routev3.RouteConfiguration, error) {
-	cors, err := corsPolicy(s)
+	cors, err := corsPolicy(t, s)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 			Name:                 name,
 			Match:                m,
 			Action:               &routev3.Route_Route{Route: action},
-			TypedPerFilterConfig: guard(r, s),
+			TypedPerFilterConfig: guard(t, r, s),
 		}
 		if !upstream.Authorization && !s.ForwardAuthorization {
 			// In the router, after authz has read it.

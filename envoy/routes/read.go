@@ -148,7 +148,8 @@ func (y *yamlReader) upstream(name, n *yaml.Node) Upstream {
 				"drop":    y.texts(in, "headers.drop", &u.Headers.Drop),
 			})
 		},
-		"http2": y.boolean(in, "http2", &u.HTTP2),
+		"http2":    y.boolean(in, "http2", &u.HTTP2),
+		"grpc_web": y.boolean(in, "grpc_web", &u.GRPCWeb),
 		"tls": func(n *yaml.Node) {
 			y.object(n, in, map[string]func(*yaml.Node){
 				"ca":          y.text(in, "tls.ca", &u.TLS.CA),

@@ -59,6 +59,7 @@ routes:
 		{"a header that never passes", strings.Replace(good, "base\"", "base\", headers: { forward: [x-original-url] }", 1), "takes it away from every request"},
 		{"authorization among the headers", strings.Replace(good, "base\"", "base\", headers: { forward: [authorization] }", 1), "a key of its own"},
 		{"a header in upper case", strings.Replace(good, "base\"", "base\", headers: { drop: [Cookie] }", 1), "lower-case"},
+		{"gRPC-Web over HTTP/1.1", strings.Replace(good, "base\"", "base\", grpc_web: true", 1), "needs http2: true"},
 		{"a websocket over HTTP/2", strings.Replace(good, "base\"", "base\", http2: true", 1) + "  - { name: c, path: /c, methods: [GET], mode: none, upstream: other, websocket: true }\n", "needs HTTP/1.1"},
 		{"a rate that is none", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: ingest, rate_limit: fast }`), "want true, or a rate"},
 		{"a burst below the rate", more(`{ name: c, path: /c, methods: [GET], mode: strict, upstream: ingest, rate_limit: 10/s burst 5 }`), "a burst not below the rate"},

@@ -78,6 +78,7 @@ upstreams:
     authorization: true
     headers: { drop: [cookie] }
     http2: true
+    grpc_web: true
     tls: { ca: /etc/ca.pem, server_name: reports.test }
     timeouts: { idle: 5s, total: 1m30s, connect: 500ms }
     connections: { max: 10, waiting: 20 }
@@ -95,13 +96,15 @@ routes:
 		want     bool // accepted
 	}{
 		{"", "", true},
-		{"http2: true", "http2: false", true},
+		{"http2: true\n    grpc_web: true", "http2: false", true},
+		{"http2: true", "http2: false", false},
 		{"drop: [cookie]", "forward: [cookie, accept]", true},
 		{"max_body: 10MiB", "max_body: 1GiB", true},
 		{"5/m burst 10", "5/m", true},
 		{"ingest:\n", "ingest: {}\n", true},
 
 		{"http2: true", "http3: true", false},
+		{"grpc_web: true", "grpc_web: 1", false},
 		{"http2: true", "http2: yes please", false},
 		{"authorization: true", `authorization: "true"`, false},
 		{"http2: true", "insecure: true", false},

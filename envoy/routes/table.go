@@ -71,6 +71,9 @@ type Upstream struct {
 	// HTTP2 speaks HTTP/2 to the service: with prior knowledge over http, by ALPN
 	// over https.
 	HTTP2 bool
+	// GRPCWeb lets browsers reach a gRPC service, which needs HTTP2: what they send
+	// as gRPC-Web reaches it as gRPC.
+	GRPCWeb bool
 	// TLS is for a service at an https URL.
 	TLS      TLS
 	Timeouts Timeouts

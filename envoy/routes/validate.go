@@ -139,6 +139,9 @@ func (u Upstream) judged(name string, used bool) Faults {
 	if s := u.TLS.ServerName; s != "" && !serverName.MatchString(s) {
 		j.fault("tls", "tls.server_name %q: want a host name", s)
 	}
+	if u.GRPCWeb && !u.HTTP2 {
+		j.fault("grpc_web", "grpc_web is for a service that speaks gRPC, which needs http2: true")
+	}
 	u.Headers.judge(j)
 	return j.faults
 }
