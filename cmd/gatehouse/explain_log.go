@@ -123,12 +123,15 @@ func (in *invocation) openLog(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// defaultLog is the log that is meant where none is named.
+// defaultLog is the log that is meant where none is named; nil: of settings that are
+// wrong.
 func (in *invocation) defaultLog(s *config.Settings) (string, error) {
 	switch {
-	case s != nil && s.DecisionLog.To == config.DecisionsStdout:
+	case s == nil:
+		return "", misuse("the settings are wrong, and with them where the decision log is: name a file, or - for standard input")
+	case s.DecisionLog.To == config.DecisionsStdout:
 		return "", misuse("GATEWAY_DECISION_LOG is stdout: name a file, or - and pipe the output of authz in")
-	case s != nil && s.DecisionLog.To != "":
+	case s.DecisionLog.To != "":
 		return s.DecisionLog.To, nil
 	}
 	if dir, err := defaultStateDir(in.environ); err == nil {

@@ -108,7 +108,7 @@ func (v *replayView) text() []byte {
 	if len(v.Decisions) > 0 {
 		s.section("changed decisions")
 		for _, d := range v.Decisions {
-			s.entry("  ", 4, fmt.Sprintf("%s %s %s", stamp(d.Time), orDash(d.Method), orDash(d.Path)))
+			s.entry("", 2, fmt.Sprintf("%s %s %s", stamp(d.Time), orDash(d.Method), orDash(d.Path)))
 			s.entry("", 4, ending(d.From)+" -> "+ending(d.To))
 			s.entry("", 4, fmt.Sprintf("user %s, request %s, line %d", value(d.UserID), value(d.RequestID), d.Line))
 		}
