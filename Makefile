@@ -27,6 +27,8 @@ FUZZTIME     ?= 10s
 BENCHTIME    ?= 1s
 # See bin/bench -help, once `make bench` has built it.
 BENCH_FLAGS  ?=
+# See bin/matrix -help, once `make e2e-matrix` has built it.
+MATRIX_FLAGS ?=
 # What `make test` tests; `make test PKG=./login/...` narrows it.
 PKG ?= ./...
 
@@ -63,6 +65,13 @@ race: ## the same under the race detector (needs a C compiler)
 e2e: ## only the tests through the real Envoy, uncached
 	go test $(RACE) -count=1 -timeout $(TEST_TIMEOUT) ./tests/e2e/...
 
+# Built first and not `go run`, which would leave it alone on SIGTERM.
+.PHONY: e2e-matrix
+e2e-matrix: ## the tests of the edge on Envoy 1.37, 1.38, 1.39 and 1.40, into docs/envoy-versions.md: some 10 minutes (MATRIX_FLAGS="-versions 1.37.0")
+	@mkdir -p bin
+	go build -o bin/matrix ./tests/matrix
+	@bin/matrix $(MATRIX_FLAGS)
+
 .PHONY: docs
 docs: ## only the pages: every block, link and name in them; says which blocks are not run
 	go test $(RACE) -count=1 -v -timeout $(TEST_TIMEOUT) ./tests/docs/...
@@ -79,6 +88,11 @@ check-monitoring: ## alert rules, their cases, and that every query of rules and
 	promtool check rules helm/gatehouse/rules/gatehouse.yaml
 	promtool test rules tests/monitoring/rules_test.yaml
 	GATEHOUSE_MONITORING=1 go test -count=1 -v -timeout 10m ./tests/monitoring/...
+
+# SEED=N sends the same again; the seed of a run is in what it prints.
+.PHONY: check-api
+check-api: ## the description of the HTTP interface against a gate that runs, by schemathesis: some 5 minutes (SEED=N)
+	GATEHOUSE_API=1 SEED="$(SEED)" go test -count=1 -v -timeout 60m ./tests/api/...
 
 .PHONY: fuzz
 fuzz: ## every fuzz test in turn, FUZZTIME (10s) each

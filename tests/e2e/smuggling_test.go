@@ -147,9 +147,10 @@ func TestPathConfusionReachesNothing(t *testing.T) {
 		{"/api/v1/auth/..\\ingest/status", []int{400, 401}},
 		{"/api/v1/ingest/statusx", []int{404}},
 		{"/api/v1/ingest/status;x", []int{404}},
-		// To some servers "..;" is "..". Either way it stays behind the gate.
-		{"/api/v1/ingest/status/..;/status", []int{401, 404}},
-		{"/api/v1/auth/..;/ingest/status", []int{401, 404}},
+		// To some servers "..;" is "..", and to Envoy from 1.38.4 on; before, the gate
+		// refuses it. Either way it stays behind the gate.
+		{"/api/v1/ingest/status/..;/status", []int{400, 401, 404}},
+		{"/api/v1/auth/..;/ingest/status", []int{400, 401, 404}},
 		{"/api/v1/INGEST/status", []int{404}},
 		{"/API/V1/ingest/status", []int{404}},
 		{"/../../../etc/passwd", []int{400, 404}},
