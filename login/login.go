@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,6 +133,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 
 	Registration Registration
+	Mail         Mail
 
 	// Limits hold for Throttle and Budgets.
 	Limits Limits
@@ -156,6 +158,7 @@ type Service struct {
 	// welcomes are under way beside the answers.
 	welcomes sync.WaitGroup
 	notes    chan note // to be recorded by Record
+	mails    *mailer
 }
 
 // storeTime bounds every single question to the store, so that the steps of one
@@ -174,13 +177,18 @@ func New(o Options) (*Service, error) {
 	if o.SessionLifetime < time.Second {
 		return nil, errors.New("a session must last a second at least")
 	}
+	if m := o.Mail; m.Sender != nil && (m.Tokens == nil || m.ResetFor <= 0 || m.VerifyFor <= 0 ||
+		!strings.Contains(m.ResetURL, mailToken) || !strings.Contains(m.VerifyURL, mailToken)) {
+		return nil, errors.New("mail lacks tokens, or pages that they lead to")
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if len(o.InvitationRoles) == 0 {
 		o.InvitationRoles = []string{defaultRole}
 	}
-	s := &Service{with: o, metrics: newMetrics(o.Metrics), notes: make(chan note, mostNotes)}
+	s := &Service{with: o, metrics: newMetrics(o.Metrics), notes: make(chan note, mostNotes), mails: newMailer()}
+	s.metrics.waiting(o.Metrics, func() float64 { return float64(len(s.mails.places)) })
 	s.routes = map[string]route{
 		"/api/v1/users/login":             {name: "login", method: http.MethodPost, serve: s.login, count: s.metrics.attempt},
 		refreshPath:                       {name: "refresh", method: http.MethodPost, serve: s.refresh, count: s.metrics.refreshed},
@@ -195,6 +203,12 @@ func New(o Options) (*Service, error) {
 		openapiPath:                       {name: "openapi", method: http.MethodGet, serve: s.openapi},
 		"/health":                         {name: "health", method: http.MethodGet, serve: s.health, quiet: true},
 		"/":                               {name: "root", method: http.MethodGet, serve: s.root},
+	}
+	if o.Mail.Sender != nil {
+		s.routes[forgotPath] = route{name: "password_forgot", method: http.MethodPost, serve: s.forgotPassword}
+		s.routes[resetPath] = route{name: "password_reset", method: http.MethodPost, serve: s.resetPassword}
+		s.routes[verifyPath] = route{name: "email_verify", method: http.MethodPost, serve: s.verifyEmail}
+		s.routes[askVerifyPath] = route{name: "email_verify_ask", method: http.MethodPost, serve: s.askVerification}
 	}
 	for _, at := range s.routes {
 		s.metrics.expect(at.name)

@@ -28,6 +28,7 @@ type metrics struct {
 	welcomes      *prometheus.CounterVec
 	ended         *prometheus.CounterVec
 	refreshes     *prometheus.CounterVec
+	mails         *prometheus.CounterVec
 	requests      *prometheus.HistogramVec
 }
 
@@ -55,6 +56,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refreshes: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_refreshes_total", Help: "Refresh tokens presented, by how that ended.",
 		}, []string{"result"}),
+		mails: with.NewCounterVec(prometheus.CounterOpts{
+			Name: "gatehouse_mails_total", Help: "Mails that were asked for, by what they are about and how that ended.",
+		}, []string{"purpose", "result"}),
 		ended: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_sessions_ended_total", Help: "Sessions that their users ended before their time, by why.",
 		}, []string{"reason"}),
@@ -84,10 +88,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, result := range []string{"refreshed", "bad_refresh_token", "not_found", "invalid", "error"} {
 		m.refreshes.WithLabelValues(result)
 	}
-	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange, endedRefreshReuse} {
+	for _, purpose := range []identity.OneTimePurpose{identity.ResetPurpose, identity.VerifyPurpose} {
+		for _, result := range mailResults() {
+			m.mails.WithLabelValues(string(purpose), result)
+		}
+	}
+	for _, reason := range []string{endedLogout, endedLogoutAll, endedPasswordChange, endedPasswordReset, endedRefreshReuse} {
 		m.ended.WithLabelValues(reason)
 	}
 	return m
+}
+
+// waiting shows how many mails are not done with.
+func (m *metrics) waiting(r prometheus.Registerer, count func() float64) {
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gatehouse_mails_waiting", Help: "Mails that are to be sent, or to be tried once more.",
+	}, count)
 }
 
 // expect starts the figures of a route at zero, so that its first failure is an
@@ -114,6 +130,7 @@ const (
 	endedLogout         = "logout"
 	endedLogoutAll      = "logout_all"
 	endedPasswordChange = "password_change"
+	endedPasswordReset  = "password_reset"
 	endedRefreshReuse   = "refresh_reuse"
 )
 

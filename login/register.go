@@ -34,6 +34,9 @@ type Registration struct {
 	CompanyName string
 	// Conceal answers an address that is taken like a new one.
 	Conceal bool
+	// Confirm asks those who register to confirm their address, where there is mail.
+	// It is for a Registrar that makes users among our own people.
+	Confirm bool
 }
 
 // registered is the answer (contract section 8).
@@ -120,6 +123,7 @@ func (s *Service) welcome(ctx context.Context, made identity.Registered, email s
 	// A client that hangs up leaves a whole user behind all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), welcomeTime)
 	defer cancel()
+	s.greet(ctx, made.User)
 	mail, profile := s.with.Registration.Registrar.Welcome(ctx, made, email)
 	for step, err := range map[string]error{stepMail: mail, stepProfile: profile} {
 		if err == nil {

@@ -38,6 +38,9 @@ type Limits struct {
 	// RegisterSource holds for one source, Register for all together.
 	RegisterSource [2]identity.Quota
 	Register       identity.Quota
+	// MailSource bounds the mails that one source asks for, and MailAddress those of one
+	// kind to one address, whether anybody has it or not.
+	MailSource, MailAddress [2]identity.Quota
 }
 
 // settleTime bounds the settling of an attempt, which is not given up when its

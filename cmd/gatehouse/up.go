@@ -175,6 +175,11 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 		if !s.IsSet("JWT_SECRET") && !s.IsSet("JWT_KEYS") && strings.HasPrefix(s.Tokens.Algorithm, "HS") {
 			p.amend["GATEWAY_JWT_SECRET"] = p.demo.TokenSecret
 		}
+		if !s.IsSet("MAIL") {
+			if err := p.demoMail(s); err != nil {
+				return nil, err
+			}
+		}
 		if err := p.recordDecisions(s); err != nil {
 			return nil, err
 		}
@@ -201,6 +206,25 @@ func (p *upPlan) recordDecisions(s *config.Settings) error {
 	}
 	p.amend["GATEWAY_DECISION_LOG"] = filepath.Join(dir, upLog)
 	for name, value := range map[string]string{"DECISION_LOG_MAX_SIZE": "10", "DECISION_LOG_MAX_FILES": "1"} {
+		if !s.IsSet(name) {
+			p.amend["GATEWAY_"+name] = value
+		}
+	}
+	return nil
+}
+
+// demoMail has mails put into the state directory, and leads them to where a front end
+// in development is by habit.
+func (p *upPlan) demoMail(s *config.Settings) error {
+	dir, err := filepath.Abs(filepath.Join(p.stateDir, "mail"))
+	if err != nil {
+		return err
+	}
+	p.amend["GATEWAY_MAIL"] = "file:" + dir
+	for name, value := range map[string]string{
+		"MAIL_FROM": "Gatehouse <no-reply@gatehouse.example>",
+		"RESET_URL": "http://localhost:3000/reset#token={token}", "VERIFY_URL": "http://localhost:3000/verify#token={token}",
+	} {
 		if !s.IsSet(name) {
 			p.amend["GATEWAY_"+name] = value
 		}

@@ -36,6 +36,7 @@ type Settings struct {
 	Registration Registration
 	Supabase     Supabase
 	DecisionLog  DecisionLog
+	Mail         Mail
 
 	// TrustedProxies are the peers whose X-Forwarded-For the login service
 	// believes.

@@ -14,6 +14,7 @@ func apply(s *Settings, texts map[string]string, need Need, r *report) {
 	applyChecks(s, r)
 	applyDatabase(s, r)
 	applyRegistration(s, texts, need, r)
+	applyMail(s, need, r)
 	warnings(s, need, r)
 }
 

@@ -18,6 +18,7 @@ func table() []row {
 	rows = append(rows, databaseRows()...)
 	rows = append(rows, peopleRows()...)
 	rows = append(rows, throttleRows()...)
+	rows = append(rows, mailRows()...)
 	rows = append(rows, edgeRows()...)
 	rows = append(rows, routeRows()...)
 	rows = append(rows, supabaseRows()...)

@@ -59,8 +59,9 @@ func cleanName(name string) string {
 	return name
 }
 
-// nearest is the known name at an edit distance of at most 3, or the one that
-// the prefix was put before or the _FILE after by mistake.
+// nearest is the known name at an edit distance of at most 3, and of no more than
+// half of what follows the prefix, or the one that the prefix was put before or the
+// _FILE after by mistake.
 func nearest(name string, known map[string]bool) string {
 	upper := strings.ToUpper(name)
 	for _, candidate := range []string{upper, strings.TrimPrefix(upper, prefix), strings.TrimSuffix(upper, fileSuffix)} {
@@ -71,7 +72,7 @@ func nearest(name string, known map[string]bool) string {
 	if len(name) > 64 {
 		return ""
 	}
-	best, bestDistance := "", 4
+	best, bestDistance := "", min(4, (len(name)-len(prefix))/2+1)
 	for _, candidate := range slices.Sorted(maps.Keys(known)) {
 		if d := distance(upper, candidate); d < bestDistance {
 			best, bestDistance = candidate, d

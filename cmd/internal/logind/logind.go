@@ -78,6 +78,10 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return daemon.Misused(err)
 	}
+	mails, err := newMail(s, store)
+	if err != nil {
+		return daemon.Misused(err)
+	}
 	service, err := login.New(login.Options{
 		ProjectName:       s.ProjectName,
 		Accounts:          store,
@@ -102,10 +106,15 @@ func run(ctx context.Context, p *daemon.Process) error {
 		TrustedProxies:    s.TrustedProxies,
 		Registration: login.Registration{
 			Registrar: registrar, Company: s.Companies.Default, CompanyName: s.Companies.DefaultName, Conceal: s.Registration.Conceal,
+			Confirm: s.Registration.At == config.RegistrationPostgres,
 		},
-		Throttle:       store,
-		Budgets:        store,
-		Limits:         login.Limits{Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register},
+		Mail:     mails,
+		Throttle: store,
+		Budgets:  store,
+		Limits: login.Limits{
+			Login: s.Throttle.Login, User: s.Throttle.User, RegisterSource: s.Throttle.RegisterSource, Register: s.Throttle.Register,
+			MailSource: s.Mail.Source, MailAddress: s.Mail.Address,
+		},
 		ThrottleSecret: throttleSecret(s),
 		Unthrottled:    s.Throttle.Off,
 		Spans:          login.Spans{Tracer: p.Tracing.Tracer(), Inherit: p.Tracing.FromHTTP},
@@ -156,6 +165,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	running.Go(func() { ring.Run(background, p.Hangups) })
 	defer running.Wait() // before the store is closed
 	defer stop()
+	defer flush(service)
 	defer service.Wait()
 	ready := func() error {
 		switch {
@@ -172,6 +182,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		serve.HTTP("operations", operations, health.NewServer(ops, p.Log)),
 		serve.Drained(serve.HTTP("login", netutil.LimitListener(people, login.MaxConnections), server), p.Drain, func() {
 			farewell.Say()
+			service.Hurry()
 			p.Log.Info("draining", "for", p.Drain.String())
 		}),
 	)
@@ -199,6 +210,7 @@ func besides(service, ops http.Handler) http.Handler {
 func chores(store *postgres.Store, retention time.Duration) []login.Chore {
 	return []login.Chore{
 		{Name: "refresh tokens", Every: time.Minute, Do: store.SweepRefreshTokens},
+		{Name: "one-time tokens", Every: time.Minute, Do: store.SweepOneTimeTokens},
 		{Name: "invitations", Every: time.Minute, Do: store.SweepInvitations},
 		{Name: "audit log", Every: time.Hour, Do: func(ctx context.Context) (int, error) {
 			did, err := store.TendAudit(ctx, retention)
