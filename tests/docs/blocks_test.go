@@ -33,7 +33,7 @@ func TestEveryBlockHoldsWhatItSays(t *testing.T) {
 			if err := os.Symlink(binaries, filepath.Join(v.dir, "bin")); err != nil {
 				t.Fatal(err)
 			}
-			for _, file := range []string{v.stack.readyFile, v.stack.decisions} {
+			for _, file := range []string{v.stack.readyFile, v.stack.decisions, filepath.Join(state, "mail")} {
 				if err := os.Symlink(file, filepath.Join(v.dir, filepath.Base(file))); err != nil {
 					t.Fatal(err)
 				}

@@ -23,7 +23,8 @@
 // what is shown: a change takes its milliseconds to arrive.
 //
 // The blocks of a page share one shell and one directory, in the order of the
-// page; bin/ is there, with the programs as they are built, ready.json of `up` and decisions.jsonl of its authz. All pages share one
+// page; bin/ is there, with the programs as they are built, ready.json of `up`, decisions.jsonl of its authz and mail/ of its
+// login. All pages share one
 // `gatehouse up`, and find its demo user unharmed.
 //
 // A comment on the line above a block says what the fence cannot:
