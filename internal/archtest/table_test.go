@@ -105,7 +105,7 @@ var libraries = []library{
 	{
 		module: "github.com/jackc/pgx/v5",
 		files:  []string{"internal/postgres/...", "internal/devstack/...", "tests/bench/..."},
-		tests:  []string{"cmd/...", "tests/...", "internal/config/..."},
+		tests:  []string{"cmd/...", "tests/...", "internal/config/...", "login/mailer_test.go"},
 	},
 	{module: "github.com/KimMachineGun/automemlimit", files: []string{"cmd/internal/authzd/memory.go"}},
 	{module: "github.com/pressly/goose/v3", files: []string{"internal/postgres/..."}},
