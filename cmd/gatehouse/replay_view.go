@@ -77,6 +77,9 @@ func (r *rehearsal) finished() *replayView {
 		v.Whys = append(v.Whys, whyView{n, why})
 	}
 	slices.SortFunc(v.Whys, func(a, b whyView) int { return cmp.Or(b.Count-a.Count, cmp.Compare(a.Why, b.Why)) })
+	if v.Undecidable > 0 && v.Undecidable == v.Total {
+		v.Notes = append(v.Notes, "nothing could be judged; that nothing changed says nothing")
+	}
 	if v.Decisions == nil {
 		v.Decisions = []changedView{}
 	}

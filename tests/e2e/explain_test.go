@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -155,4 +158,31 @@ func TestWhatExplainSaysIsWhatEnvoyDoes(t *testing.T) {
 			t.Errorf("said %+v", said.Upstream)
 		}
 	})
+}
+
+// A newcomer who starts the demo and asks why something was refused names no log.
+func TestWhatTheDemoRefusesIsExplainedWithoutFurtherWords(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	u := up(t, map[string]string{"XDG_STATE_HOME": home}, "--listen", freeAddress(t))
+	s := u.ready().stack(t)
+	const id = "why-not-me"
+	eventually(t, "authz refuses, and not Envoy before it is there", func() error {
+		return s.get(strictRoute, http.Header{"Authorization": {"Bearer garbage"}, "X-Request-Id": {id}}).is(http.StatusUnauthorized)
+	})
+	var said []byte
+	within(t, 10*time.Second, "the refusal is recorded", func() (err error) {
+		explain := exec.Command(filepath.Join(binaries, "gatehouse"), "explain", "--request-id", id)
+		explain.Env, explain.Dir = []string{"PATH=" + os.Getenv("PATH"), "XDG_STATE_HOME=" + home}, t.TempDir()
+		said, err = explain.Output()
+		return err
+	})
+	for _, want := range []string{"DENY 401 token_malformed", "GET " + strictRoute} {
+		if !strings.Contains(string(said), want) {
+			t.Errorf("no %q:\n%s", want, said)
+		}
+	}
+	if strings.Contains(string(said), "garbage") {
+		t.Error("the token is shown")
+	}
 }
