@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +58,8 @@ between.`,
 			}
 			return in.withStoreOf(ctx, s, func(ctx context.Context, store *postgres.Store) error {
 				read := func(each func(candidate) error) error {
-					f, err := os.Open(file)
+					// A pipe that nobody writes to is refused below, and not waited for.
+					f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 					if err != nil {
 						return misuse("FILE: %w", err)
 					}
