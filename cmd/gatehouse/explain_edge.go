@@ -46,6 +46,7 @@ func placed(table routes.Table, s *config.Settings, method, path string) placeme
 		return placement{Finding: findingOtherMethod, answer: &routes.Answer{Status: http.StatusMethodNotAllowed, Detail: "Method Not Allowed"}}
 	case routes.Unclear:
 		return placement{Finding: findingAmbiguous, AsksAuthz: true}
+	case routes.Matched:
 	}
 	p := placement{Finding: findingRoute, Name: &route.Name, answer: route.Answer, open: route.Mode == routes.None}
 	if p.answer != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/atenex/gatehouse/authz"
 	"github.com/atenex/gatehouse/internal/decisionlog"
@@ -120,15 +121,9 @@ func (v *explanationView) effects(e authz.Effects) {
 	}
 }
 
-// statusWord is a status without its space.
+// statusWord is a status as one word.
 func statusWord(s authz.Status) string {
-	switch s {
-	case authz.NotAsked:
-		return "not_asked"
-	case authz.NotReached:
-		return "not_reached"
-	}
-	return string(s)
+	return strings.ReplaceAll(string(s), " ", "_")
 }
 
 // lineOf is a decision as its log has it, without the end of the line.
@@ -147,6 +142,7 @@ func outcomeOf(d *gatehousev1.Decision) string {
 		return "allow"
 	case gatehousev1.Outcome_OUTCOME_DENY:
 		return "deny"
+	case gatehousev1.Outcome_OUTCOME_ERROR, gatehousev1.Outcome_OUTCOME_UNSPECIFIED:
 	}
 	return "error"
 }

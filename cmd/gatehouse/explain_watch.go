@@ -16,7 +16,7 @@ import (
 // input ends, which is no failure.
 func (in *invocation) watchDecisions(ctx context.Context, f explainFlags) error {
 	w := &watch{in: in, flags: f, judge: in.newJudge()}
-	name := ""
+	var name string
 	if len(f.args) == 1 {
 		name = f.args[0]
 	} else {
