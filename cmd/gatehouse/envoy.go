@@ -33,18 +33,28 @@ func newEnvoy(in *invocation) *cobra.Command {
 
 func newEnvoyRender(in *invocation) *cobra.Command {
 	var file, routes string
+	var split splitOptions
 	cmd := &cobra.Command{
 		Use:   "render",
 		Short: "Write Envoy's configuration from the settings and the route table",
 		Long: `Write Envoy's configuration from the settings and the route table.
 
-The same settings always give the same bytes. There is no secret in it.`,
-		Example: "  gatehouse envoy render > envoy.yaml\n  gatehouse envoy render --output /etc/envoy/envoy.yaml\n  gatehouse envoy render --routes routes.yaml",
+The same settings always give the same bytes. There is no secret in it.
+
+With --split it is written in files that Envoy watches, so that a new table is in
+force without a restart: bootstrap.yaml, with which Envoy starts, cds.yaml, lds.yaml
+and rds.yaml. A table that is wrong changes nothing; files that stay the same are not
+touched; the others are replaced one after the other, in an order in which no request
+is lost. What the difference means to Envoy is printed.`,
+		Example: "  gatehouse envoy render > envoy.yaml\n  gatehouse envoy render --output /etc/envoy/envoy.yaml\n  gatehouse envoy render --routes routes.yaml\n  gatehouse envoy render --split /etc/envoy --envoy-admin http://127.0.0.1:9901",
 		Args:    takes(),
-		RunE: in.runs(func(context.Context, []string) error {
+		RunE: in.runs(func(ctx context.Context, _ []string) error {
 			s, err := in.settings(config.NeedEnvoy)
 			if err != nil {
 				return err
+			}
+			if split.dir != "" {
+				return in.renderSplit(ctx, s, routes, split)
 			}
 			rendered, err := in.renderEnvoy(s, routes)
 			if err != nil {
@@ -59,16 +69,18 @@ The same settings always give the same bytes. There is no secret in it.`,
 	}
 	routesFlag(cmd, &routes)
 	cmd.Flags().StringVarP(&file, "output", "o", "", "replace a `FILE`, in one step, instead of printing")
+	split.flags(cmd)
 	return cmd
 }
 
 func newEnvoyValidate(in *invocation) *cobra.Command {
 	var routes string
 	cmd := &cobra.Command{
-		Use:   "validate [FILE]",
+		Use:   "validate [FILE|DIR]",
 		Short: "Have a real Envoy check a configuration",
 		Long: `Have a real Envoy check a configuration: a file, or what 'envoy render' would
-write. - reads standard input. Nothing is started.
+write. - reads standard input; of a directory that 'envoy render --split' wrote, all
+files are checked together. Nothing is started.
 
 Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would use.`,
 		Example: "  gatehouse envoy validate\n  gatehouse envoy validate /etc/envoy/envoy.yaml",
@@ -86,6 +98,9 @@ Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would us
 			s, err := in.settings(need)
 			if err != nil {
 				return err
+			}
+			if len(args) == 1 && isDirectory(args[0]) {
+				return in.validateSplit(ctx, s, args[0])
 			}
 			what, text, err := in.configuration(s, routes, args)
 			if err != nil {
