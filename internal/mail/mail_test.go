@@ -106,7 +106,7 @@ func TestAMailIsNotSentUnprotected(t *testing.T) {
 		}}, mail.Server{TLS: clientTLS}},
 		{"a certificate of somebody else", mailtest.Options{TLS: serverTLS}, mail.Server{TLS: strangersTLS}},
 		{"the same in TLS from the first byte on", mailtest.Options{TLS: serverTLS, Implicit: true}, mail.Server{Security: mail.ImplicitTLS, TLS: strangersTLS}},
-		{"an old TLS", mailtest.Options{TLS: &tls.Config{Certificates: serverTLS.Certificates, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}}, mail.Server{TLS: clientTLS}}, //nolint:gosec // refused
+		{"an old TLS", mailtest.Options{TLS: &tls.Config{Certificates: serverTLS.Certificates, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}}, mail.Server{TLS: clientTLS}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := mailtest.Listen(t, test.server)

@@ -20,6 +20,7 @@ import (
 	"mime/quotedprintable"
 	"net"
 	netmail "net/mail"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +78,7 @@ func Listen(t *testing.T, o Options) *Server {
 }
 
 // Port is on 127.0.0.1.
-func (s *Server) Port() uint16 { return uint16(s.listener.Addr().(*net.TCPAddr).Port) }
+func (s *Server) Port() uint16 { return netip.MustParseAddrPort(s.listener.Addr().String()).Port() }
 
 // Next waits for a mail.
 func (s *Server) Next() Received {
