@@ -49,7 +49,8 @@ func (g *Gate) recorded(r request, d decision, t *trail, at time.Time) *gatehous
 	out.Route, out.RequestId = strings.Clone(out.Route), strings.Clone(out.RequestId)
 	out.Time = timestamppb.New(at)
 	out.Method = strings.Clone(printable(r.method))
-	path, whole := clean(r.path, maxPath)
+	path, whole := clean(withoutTokens(r.path), maxPath)
+	whole = whole && path == r.path
 	out.Path, out.PathAltered = path, !whole
 	out.Status = statusSeen(d)
 	out.Instance = g.instance
@@ -254,6 +255,24 @@ func stamp(at time.Time) *timestamppb.Timestamp {
 		return &timestamppb.Timestamp{Seconds: 253402300799}
 	}
 	return out
+}
+
+// tokenHere stands in the place of a token that somebody put into a path.
+const tokenHere = "[token]"
+
+// withoutTokens takes out of a path what looks like a token: no interface of ours has
+// one there, and whoever puts it there does not mean it to be kept.
+func withoutTokens(path string) string {
+	if !strings.Contains(path, "eyJ") && !strings.Contains(path, "gatehouse_rt_") {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		if at := strings.Index(segment, "eyJ"); at >= 0 && strings.Count(segment[at:], ".") >= 2 || strings.Contains(segment, "gatehouse_rt_") {
+			segments[i] = tokenHere
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // clean makes foreign text safe to stand in a log, on a terminal and in protobuf:

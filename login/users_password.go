@@ -20,6 +20,7 @@ type changed struct {
 	Message        string `json:"message"`
 	NewAccessToken string `json:"new_access_token"`
 	TokenType      string `json:"token_type"`
+	refreshing
 }
 
 // changePassword is POST /api/v1/users/me/password. The token is judged before
@@ -55,6 +56,7 @@ func (s *Service) changePassword(ctx context.Context, x *exchange) (answer, erro
 		Message:        "Password changed successfully.",
 		NewAccessToken: minted.Token,
 		TokenType:      "bearer",
+		refreshing:     refreshingWith(going.Refresh, now),
 	}}, nil
 }
 
@@ -118,13 +120,14 @@ func (s *Service) replacePassword(ctx context.Context, x *exchange, c identity.C
 			return identity.Login{}, 0, err
 		}
 		going, ended, err := s.store(ctx, identity.PasswordChange{
-			User:     c.User,
-			Session:  c.Session,
-			OldHash:  oldHash,
-			NewHash:  newHash,
-			Lifetime: s.with.SessionLifetime,
-			Client:   x.client(),
-			Admit:    func(standing identity.Standing) error { return s.admitToMint(c, standing, now) },
+			User:        c.User,
+			Session:     c.Session,
+			OldHash:     oldHash,
+			NewHash:     newHash,
+			Lifetime:    s.with.SessionLifetime,
+			RefreshIdle: s.with.RefreshIdle,
+			Client:      x.client(),
+			Admit:       func(standing identity.Standing) error { return s.admitToMint(c, standing, now) },
 		})
 		switch {
 		case err == nil:

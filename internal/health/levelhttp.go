@@ -73,7 +73,7 @@ func fromHere(r *http.Request) error {
 		return errors.New("the Host must be localhost, 127.0.0.1 or ::1")
 	}
 	for name := range r.Header {
-		if name == "Forwarded" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Envoy-") {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Envoy-") {
 			return errors.New("the log level is not changed through a proxy")
 		}
 	}

@@ -117,6 +117,8 @@ type PasswordChange struct {
 	// Lifetime and Client are of the session of a token that had none.
 	Lifetime time.Duration
 	Client   Client
+	// RefreshIdle is as in LoginRequest. Refresh tokens of before are good no more.
+	RefreshIdle time.Duration
 	// Admit is as in JoinRequest.
 	Admit func(Standing) error
 }

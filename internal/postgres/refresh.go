@@ -25,9 +25,14 @@ const (
 	refreshBytes  = 32
 )
 
-// reuseGrace is how long after its use a refresh token may come once more: several
-// tabs of one browser refresh at the same moment.
-const reuseGrace = 10 * time.Second
+const (
+	// reuseGrace is how long after its use a refresh token may come once more: several
+	// tabs of one browser refresh at the same moment.
+	reuseGrace = 10 * time.Second
+	// lostAnswer is how long the last one but one may come once more: its answer was
+	// lost on the way. Within it, a thief who keeps in step goes unnoticed.
+	lostAnswer = 10 * time.Minute
+)
 
 type refreshSecret [refreshBytes]byte
 
@@ -78,10 +83,19 @@ func addRefresh(ctx context.Context, tx pgx.Tx, session identity.SessionID, pare
 	return identity.RefreshToken{Secret: secret.String(), ExpiresAt: instant(expires)}, nil
 }
 
+// replaceRefresh takes back all refresh tokens of a session and gives it another one,
+// unless idle is zero.
+func replaceRefresh(ctx context.Context, tx pgx.Tx, session identity.SessionID, idle time.Duration) (identity.RefreshToken, error) {
+	if _, err := tx.Exec(ctx, `DELETE FROM refresh_tokens WHERE session_id = $1`, uuidOrNull(session)); err != nil || idle <= 0 {
+		return identity.RefreshToken{}, err
+	}
+	return addRefresh(ctx, tx, session, 0, newRefreshSecret(), idle)
+}
+
 // Refresh uses a refresh token: its session goes on with a successor. Whoever
-// presents a token whose successor was not used yet, or that was used within the
-// last 10 s, gets the same successor again. One that comes later than that has been
-// stolen from somebody, and its session is ended, and that session alone.
+// presents one that was used within the last 10 s, or within the last 10 minutes if its
+// successor was not used yet, gets the same successor again. One that comes later than
+// that has been stolen from somebody, and its session is ended, and that session alone.
 //
 // The request is judged under the lock that it is carried out under; its refusal is
 // returned as it is, and uses nothing up.
@@ -141,19 +155,21 @@ func (s *Store) Refresh(ctx context.Context, request identity.RefreshRequest) (i
 
 // rotate is Refresh under the lock of the user's row.
 func rotate(ctx context.Context, tx pgx.Tx, id int64, session identity.SessionID, secret refreshSecret, idle time.Duration) (next identity.RefreshToken, reused bool, err error) {
-	var used, over, recent, parent bool
+	var used, over, recent bool
+	var parent pgtype.Bool // NULL of one that was not used
 	var sealed []byte
 	err = tx.QueryRow(ctx, `
 		SELECT t.used_at IS NOT NULL, t.expires_at <= clock_timestamp(), t.sealed,
 		       coalesce(t.used_at > clock_timestamp() - $2::bigint * interval '1 us', false),
 		       EXISTS (SELECT FROM refresh_tokens live WHERE live.session_id = t.session_id AND live.used_at IS NULL AND live.parent_id = t.id)
-		  FROM refresh_tokens t WHERE t.id = $1`, id, reuseGrace.Microseconds()).Scan(&used, &over, &sealed, &recent, &parent)
+		         AND t.used_at > clock_timestamp() - $3::bigint * interval '1 us'
+		  FROM refresh_tokens t WHERE t.id = $1`, id, reuseGrace.Microseconds(), lostAnswer.Microseconds()).Scan(&used, &over, &sealed, &recent, &parent)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // swept meanwhile
 		return next, false, refusal{identity.ErrRefreshRefused}
 	case err != nil:
 		return next, false, err
-	case used && !recent && !parent:
+	case used && !recent && !parent.Bool:
 		return next, true, nil
 	case used:
 		var hidden refreshSecret

@@ -78,9 +78,9 @@ func TestAnHonestClientMayAskTwice(t *testing.T) {
 	p := newPeople(t)
 	first := p.begin(time.Hour, 24*time.Hour)
 	second := p.refresh(first.Refresh.Secret)
-	p.exec(`UPDATE refresh_tokens SET used_at = used_at - interval '1 hour'`)
+	p.exec(`UPDATE refresh_tokens SET used_at = used_at - interval '9 minutes'`)
 	if again := p.refresh(first.Refresh.Secret); again.Refresh.Secret != second.Refresh.Secret {
-		t.Error("the answer that was lost, an hour later: another successor")
+		t.Error("the answer that was lost, minutes later: another successor")
 	}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -130,6 +130,44 @@ func TestAStolenRefreshTokenEndsItsSessionAlone(t *testing.T) {
 	events := p.one(`SELECT count(*) FROM audit_log WHERE event = 'refresh.reuse' AND outcome = 'denied' AND session_id = $1`, first.ID.String())
 	if events != "1" {
 		t.Errorf("%s records of it, want 1", events)
+	}
+}
+
+// A thief who stays one step behind is found out when too much time has passed.
+func TestALostAnswerIsNotAskedForTooLate(t *testing.T) {
+	p := newPeople(t)
+	first := p.begin(time.Hour, 24*time.Hour)
+	second := p.refresh(first.Refresh.Secret)
+	p.exec(`UPDATE refresh_tokens SET used_at = used_at - interval '11 minutes'`)
+	p.refused(first.Refresh.Secret, identity.ErrRefreshReused)
+	if p.stands(first.ID) {
+		t.Error("the session goes on")
+	}
+	if _, err := p.present(second.Refresh.Secret); err == nil {
+		t.Error("its live token is good")
+	}
+}
+
+func TestANewPasswordTakesTheRefreshTokensOfEverySession(t *testing.T) {
+	p := newPeople(t)
+	asking := p.begin(time.Hour, 24*time.Hour)
+	used := asking.Refresh.Secret
+	live := p.refresh(used)
+	other := p.begin(time.Hour, 24*time.Hour)
+	going, _, err := p.store.ChangePassword(testContext(t), identity.PasswordChange{
+		User: userID(1), Session: asking.ID, OldHash: aHash, NewHash: "another", Lifetime: time.Hour, RefreshIdle: time.Hour,
+		Admit: func(identity.Standing) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{used, live.Refresh.Secret, other.Refresh.Secret} {
+		if _, err := p.present(secret); err == nil {
+			t.Error("a refresh token of before is good")
+		}
+	}
+	if p.refresh(going.Refresh.Secret).ID != asking.ID {
+		t.Error("the new one is of another session")
 	}
 }
 

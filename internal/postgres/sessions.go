@@ -229,9 +229,10 @@ func (s *Store) ChangePassword(ctx context.Context, request identity.PasswordCha
 		}
 		if !request.Session.IsZero() {
 			result.ID, result.AuthTime, result.NotAfter = request.Session, standing.Session.AuthTime, standing.Session.NotAfter
-			return nil
+			result.Refresh, err = replaceRefresh(ctx, tx, result.ID, request.RefreshIdle)
+			return err
 		}
-		return result.scan(tx.QueryRow(ctx, `
+		err = result.scan(tx.QueryRow(ctx, `
 			WITH s AS (
 			  INSERT INTO sessions (id, user_id, auth_time, valid_from, created_at, last_seen_at, not_after, company_id, ip, user_agent)
 			  SELECT $2::uuid, u.id, m.at, greatest(m.at, u.tokens_valid_after), m.at, m.at,
@@ -241,6 +242,11 @@ func (s *Store) ChangePassword(ctx context.Context, request identity.PasswordCha
 			SELECT `+userColumns+`, s.auth_time, s.not_after FROM users u CROSS JOIN s WHERE u.id = $1`,
 			uuidOrNull(request.User), uuidOrNull(result.ID), request.Lifetime.Microseconds(),
 			addressOrNull(request.Client.Address), userAgent(request.Client)))
+		if err != nil {
+			return err
+		}
+		result.Refresh, err = replaceRefresh(ctx, tx, result.ID, request.RefreshIdle)
+		return err
 	})
 	if err != nil {
 		return identity.Login{}, 0, err

@@ -225,6 +225,11 @@ func (s *Store) SetPassword(ctx context.Context, user identity.UserID, hash stri
 	}
 	ended := 0
 	err := s.change(ctx, querySetPassword, "setting a password", func(tx pgx.Tx) error {
+		// What was guessed before was about another password. In this order, as logins
+		// take them: the counts, then the user.
+		if _, err := tx.Exec(ctx, unlockSQL, uuidOrNull(user)); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx,
 			`UPDATE users SET hashed_password = $2, password_changed_at = now(), updated_at = now() WHERE id = $1`,
 			uuidOrNull(user), hash)
@@ -233,10 +238,6 @@ func (s *Store) SetPassword(ctx context.Context, user identity.UserID, hash stri
 		}
 		if tag.RowsAffected() == 0 {
 			return refusal{identity.ErrNotFound}
-		}
-		// What was guessed before was about another password.
-		if _, err := tx.Exec(ctx, unlockSQL, uuidOrNull(user)); err != nil {
-			return err
 		}
 		if ended, err = revoke(ctx, tx, user, identity.SessionID{}, "password_reset"); err != nil {
 			return err

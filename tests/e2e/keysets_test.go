@@ -81,6 +81,11 @@ func TestAServiceTellsFaultsOfKeysAndRoutesWithAllOthers(t *testing.T) {
 			[]string{"GATEWAY_JWT_KEYS: keys[1]: has the kid of keys[0]", "GATEWAY_POSTGRES_POOL_MAX: ", "GATEWAY_ROUTES: " + routes},
 		},
 		{
+			"a JWK set beside an algorithm that is none, and a log in no directory", "authz",
+			[]string{"GATEWAY_JWT_ALGORITHM=none", `GATEWAY_JWT_KEYS={"keys":[x`, "GATEWAY_DECISION_LOG=/nowhere/at/all", "GATEWAY_ROUTES=" + routes},
+			[]string{"GATEWAY_JWT_ALGORITHM: ", "GATEWAY_JWT_KEYS: not strict JSON", "GATEWAY_ROUTES: " + routes, "GATEWAY_DECISION_LOG: lies in no directory that is there: /nowhere/at"},
+		},
+		{
 			"both halves of a key pair", "login",
 			[]string{"GATEWAY_JWT_ALGORITHM=EdDSA", "GATEWAY_JWT_PUBLIC_KEY=" + empty("PUBLIC"), "GATEWAY_JWT_PRIVATE_KEY=" + empty("PRIVATE"), "GATEWAY_JWT_LEEWAY=often"},
 			[]string{"GATEWAY_JWT_PUBLIC_KEY: the PEM block holds no readable public key", "GATEWAY_JWT_PRIVATE_KEY: the PEM block holds no readable private key", "GATEWAY_JWT_LEEWAY: "},

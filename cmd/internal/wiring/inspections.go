@@ -2,6 +2,8 @@ package wiring
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/token"
@@ -17,6 +19,16 @@ func Inspections() []config.Inspection {
 			Find: keyFaults,
 		},
 		{
+			Need: config.NeedAuthz | config.NeedLogin | config.NeedVerify | config.NeedSign | config.NeedUp,
+			Of:   []string{"JWT_KEYS"},
+			Find: func(s *config.Settings, _ config.Need) config.Faults { return setFaults(s.Tokens) },
+		},
+		{
+			Need: config.NeedAuthz | config.NeedUp,
+			Of:   []string{"DECISION_LOG"},
+			Find: decisionLogFaults,
+		},
+		{
 			Need: config.NeedAuthz | config.NeedEnvoy | config.NeedUp,
 			Of:   []string{"ROUTES"},
 			Find: func(s *config.Settings, _ config.Need) config.Faults {
@@ -28,8 +40,41 @@ func Inspections() []config.Inspection {
 	}
 }
 
+// setFaults is what is wrong with the JWK set by itself, whatever the algorithm of new
+// tokens is.
+func setFaults(t config.Tokens) config.Faults {
+	if t.Keys.IsZero() {
+		return nil
+	}
+	if _, err := (token.Sources{Algorithm: "HS256", JWKSet: []byte(t.Keys.Reveal())}).KeySet(); err != nil {
+		return wrongKeys(t, err)
+	}
+	return nil
+}
+
+// decisionLogFaults sees what can be seen without making a file.
+func decisionLogFaults(s *config.Settings, _ config.Need) config.Faults {
+	name := s.DecisionLog.To
+	if name == "" || name == config.DecisionsStdout {
+		return nil
+	}
+	problem := ""
+	if at, err := os.Stat(name); err == nil && at.IsDir() {
+		problem = "is a directory"
+	} else if dir, err := os.Stat(filepath.Dir(name)); err != nil || !dir.IsDir() {
+		problem = "lies in no directory that is there: " + filepath.Dir(name)
+	}
+	if problem == "" {
+		return nil
+	}
+	return config.Faults{{Setting: "GATEWAY_DECISION_LOG", Problem: problem}}
+}
+
 func keyFaults(s *config.Settings, need config.Need) config.Faults {
 	t := s.Tokens
+	if setFaults(t) != nil {
+		return nil // they are told
+	}
 	if t.Secret.IsZero() && t.PublicKey == "" && t.PrivateKey.IsZero() && t.Keys.IsZero() && t.JWKSURL == nil {
 		return nil // which config itself knows to be a fault, or not yet one
 	}

@@ -20,6 +20,7 @@ CREATE TABLE refresh_tokens (
   CHECK ((used_at IS NULL) = (sealed IS NULL))
 );
 CREATE UNIQUE INDEX refresh_tokens_one_live ON refresh_tokens (session_id) WHERE used_at IS NULL;
--- For the sweep.
+-- For taking back all of a session, and for the sweep.
+CREATE INDEX refresh_tokens_session_idx ON refresh_tokens (session_id);
 CREATE INDEX refresh_tokens_used_idx ON refresh_tokens (used_at) WHERE used_at IS NOT NULL;
 CREATE INDEX refresh_tokens_expires_idx ON refresh_tokens (expires_at);
