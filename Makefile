@@ -94,6 +94,10 @@ check-monitoring: ## alert rules, their cases, and that every query of rules and
 check-api: ## the description of the HTTP interface against a gate that runs, by schemathesis: some 5 minutes (SEED=N)
 	GATEHOUSE_API=1 SEED="$(SEED)" go test -count=1 -v -timeout 60m ./tests/api/...
 
+.PHONY: check-timing
+check-timing: ## whether a failed login says by its time why it failed, with the hashes of production: 2 to 8 minutes on an idle machine
+	GATEHOUSE_TIMING=1 go test -count=1 -v -timeout 60m -run '^TestNoFailureIsToldFromAnotherByItsTimeInProduction$$' ./login/
+
 .PHONY: fuzz
 fuzz: ## every fuzz test in turn, FUZZTIME (10s) each
 	@for pkg in $$(go list $(PKG)); do \
