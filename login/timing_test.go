@@ -224,7 +224,7 @@ func median(times []time.Duration) time.Duration {
 // The measure itself: how often it cries wolf, and what it does not miss. The numbers
 // are those of the tests above, the waiting is drawn as the floor's is.
 func TestTheMeasureOfTimesFindsWhatIsThereAndNothingElse(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same numbers each time
+	r := rand.New(rand.NewPCG(1, 2)) // the same numbers each time
 	const classes = 9
 	guilty := func(rounds int, late time.Duration) bool {
 		for range samplings {

@@ -26,7 +26,7 @@ func startGate(t *testing.T) *gate {
 	t.Helper()
 	dir := t.TempDir()
 	// PostgreSQL may run as another user than the tests.
-	state, err := os.MkdirTemp("", "gatehouse-api-")
+	state, err := os.MkdirTemp("", "gatehouse-api-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,10 @@ func startGate(t *testing.T) *gate {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("up ended: %v", err)
+			}
 		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			t.Error("up did not stop within a minute")
