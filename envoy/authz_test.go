@@ -26,6 +26,7 @@ import (
 type authz struct {
 	authv3.UnimplementedAuthorizationServer
 	network, addr string
+	options       []grpc.ServerOption
 	server        *grpc.Server
 
 	mu     sync.Mutex
@@ -42,13 +43,20 @@ const (
 // startAuthz listens on host:port or unix:///path.
 func startAuthz(t *testing.T, addr string, cleanup func(func())) *authz {
 	t.Helper()
-	a := &authz{network: "tcp", addr: addr, checks: map[string][]*authv3.CheckRequest{}}
+	a := &authz{network: "tcp", addr: addr}
 	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
 		a.network, a.addr = "unix", path
 	}
+	a.begin(t, cleanup)
+	return a
+}
+
+// begin is startAuthz for one that is told more than its address.
+func (a *authz) begin(t *testing.T, cleanup func(func())) {
+	t.Helper()
+	a.checks = map[string][]*authv3.CheckRequest{}
 	a.start(t)
 	cleanup(func() { a.stop() })
-	return a
 }
 
 func (a *authz) start(t *testing.T) {
@@ -59,8 +67,8 @@ func (a *authz) start(t *testing.T) {
 	}
 	a.addr = l.Addr().String()
 	conns := &conns{Listener: l}
-	s := grpc.NewServer(
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
+	s := grpc.NewServer(append(a.options,
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))...)
 	authv3.RegisterAuthorizationServer(s, a)
 	healthv1.RegisterHealthServer(s, health.NewServer())
 	a.mu.Lock()

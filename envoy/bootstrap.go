@@ -22,10 +22,6 @@ import (
 // passes through memory of this size.
 const bufferLimit = 64 << 10
 
-// maxDownstreamConnections is far above what one machine serves and far below
-// what would exhaust its memory with idle connections.
-const maxDownstreamConnections = 10_000
-
 // Bootstrap joins the table and the settings into Envoy's configuration. Every
 // message in it, those inside an Any included, has passed its own validation.
 func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
@@ -44,6 +40,10 @@ func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
 		return nil, fmt.Errorf("admin listen address: %w", err)
 	}
 	manager, err := connectionManager(t, s)
+	if err != nil {
+		return nil, err
+	}
+	insecure, err := redirect(s)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,7 @@ func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
 				Address:                       listen,
 				PerConnectionBufferLimitBytes: u32(bufferLimit),
 				FilterChains: []*listenerv3.FilterChain{{
+					TransportSocket: publicTLS(s),
 					Filters: []*listenerv3.Filter{{
 						Name:       "envoy.filters.network.http_connection_manager",
 						ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)},
@@ -77,6 +78,9 @@ func Bootstrap(t routes.Table, s Settings) (*bootstrapv3.Bootstrap, error) {
 			}},
 			Clusters: clusters,
 		},
+	}
+	if insecure != nil {
+		b.StaticResources.Listeners = append(b.StaticResources.Listeners, insecure)
 	}
 	if err := validateDeep(b); err != nil {
 		return nil, fmt.Errorf("the rendering is not valid: %w", err)
@@ -148,7 +152,7 @@ func overload(s Settings) *overloadv3.OverloadManager {
 			{
 				Name: "envoy.resource_monitors.global_downstream_max_connections",
 				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(
-					&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxDownstreamConnections})},
+					&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: int64(s.MaxClients)})},
 			},
 		},
 		Actions: []*overloadv3.OverloadAction{

@@ -94,6 +94,7 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: span(300 * time.Second)},
 	})
+	verifyAuthz(c, s)
 	return c, nil
 }
 

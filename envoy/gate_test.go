@@ -202,11 +202,12 @@ func startEnvoy(t *testing.T, g *gate, dir string, config []byte, cleanup func(f
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	g.addr = g.listening(t)
+	g.addr = g.listeners(t)["edge"]
 }
 
-// listening asks the admin interface for the port that the gate was given.
-func (g *gate) listening(t *testing.T) string {
+// listeners asks the admin interface for the addresses that the gate was given, by
+// the names of the listeners.
+func (g *gate) listeners(t *testing.T) map[string]string {
 	t.Helper()
 	res, err := http.Get(g.admin + "/listeners?format=json")
 	if err != nil {
@@ -215,6 +216,7 @@ func (g *gate) listening(t *testing.T) string {
 	defer res.Body.Close()
 	var list struct {
 		ListenerStatuses []struct {
+			Name         string `json:"name"`
 			LocalAddress struct {
 				SocketAddress struct {
 					Address   string `json:"address"`
@@ -223,11 +225,15 @@ func (g *gate) listening(t *testing.T) string {
 			} `json:"local_address"`
 		} `json:"listener_statuses"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&list); err != nil || len(list.ListenerStatuses) != 1 {
+	if err := json.NewDecoder(res.Body).Decode(&list); err != nil || len(list.ListenerStatuses) == 0 {
 		t.Fatalf("listeners: %v %+v", err, list)
 	}
-	a := list.ListenerStatuses[0].LocalAddress.SocketAddress
-	return fmt.Sprintf("%s:%d", a.Address, a.PortValue)
+	out := map[string]string{}
+	for _, l := range list.ListenerStatuses {
+		a := l.LocalAddress.SocketAddress
+		out[l.Name] = fmt.Sprintf("%s:%d", a.Address, a.PortValue)
+	}
+	return out
 }
 
 func poll(t *testing.T, what string, ok func() bool) {

@@ -58,6 +58,13 @@ type Settings struct {
 	// Tracing is off unless its Endpoint is set.
 	Tracing Tracing
 
+	// TLS and AuthzTLS are off unless set.
+	TLS      TLS
+	AuthzTLS AuthzTLS
+	// SecretsDir is the directory, as Envoy sees it, of what SecretFiles makes; of
+	// no interest without TLS.
+	SecretsDir string
+
 	// ServerName is sent as the Server header.
 	ServerName string
 	// CAFile is a PEM bundle that https upstreams are verified against.
@@ -65,6 +72,8 @@ type Settings struct {
 	// MemoryLimit in bytes is Envoy's heap from which on it sheds load; about
 	// four fifths of what the machine or container gives it.
 	MemoryLimit uint64
+	// MaxClients bounds the connections of clients, all listeners together.
+	MaxClients uint32
 }
 
 // DefaultSettings describes one machine with every part on loopback, which is
@@ -90,6 +99,7 @@ func DefaultSettings() Settings {
 		ServerName:        "gatehouse",
 		CAFile:            "/etc/ssl/certs/ca-certificates.crt",
 		MemoryLimit:       1 << 30,
+		MaxClients:        50_000,
 	}
 }
 
@@ -147,6 +157,10 @@ func (s Settings) Validate() error {
 	if s.MemoryLimit < 64<<20 {
 		check("memory limit", fmt.Errorf("%d bytes: want at least 64 MiB", s.MemoryLimit))
 	}
+	if s.MaxClients == 0 {
+		check("max clients", errors.New("want at least 1"))
+	}
+	faults = append(faults, s.validateTLS()...)
 	if s.ServerName == "" || strings.ContainsFunc(s.ServerName, func(r rune) bool { return r < ' ' || r > '~' }) {
 		check("server name", errors.New("want printable ASCII"))
 	}

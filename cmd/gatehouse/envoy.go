@@ -56,11 +56,14 @@ is lost. What the difference means to Envoy is printed.`,
 			if split.dir != "" {
 				return in.renderSplit(ctx, s, routes, split)
 			}
-			rendered, err := in.renderEnvoy(s, routes)
+			if file == "-" {
+				file = ""
+			}
+			rendered, err := in.renderBeside(s, routes, file)
 			if err != nil {
 				return &useError{err}
 			}
-			if file == "" || file == "-" {
+			if file == "" {
 				return write(in.stdout, rendered)
 			}
 			// There is no secret in it, and Envoy runs as another user.
@@ -105,6 +108,14 @@ Envoy is the one that ENVOY_BIN names, else the one that 'gatehouse up' would us
 			what, text, err := in.configuration(s, routes, args)
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 {
+				beside, done, err := in.renderToCheck(s, routes)
+				if err != nil {
+					return &useError{err}
+				}
+				defer done()
+				text = beside
 			}
 			binary, err := devstack.EnvoyBinary(ctx, devstack.FindOptions{EnvoyBin: s.EnvoyBin, Notice: in.complain})
 			if err != nil {
@@ -220,6 +231,9 @@ func envoySettings(s *config.Settings) envoy.Settings {
 	e.StreamIdleTimeout = s.Upstreams.StreamIdle
 	e.StreamMax = s.Upstreams.StreamMax
 	e.MaxConnections = s.Upstreams.MaxConnections
+	e.MemoryLimit = s.Edge.Bounds.Heap
+	e.MaxClients = s.Edge.Bounds.Clients
+	secureEnvoy(&e, s)
 	return e
 }
 

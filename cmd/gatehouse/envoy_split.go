@@ -88,6 +88,7 @@ func (in *invocation) renderSplit(ctx context.Context, s *config.Settings, route
 	if err != nil {
 		return err
 	}
+	settings.SecretsDir = seen
 	after, err := envoy.Split(table, settings, seen)
 	if err != nil {
 		return &useError{err}
@@ -104,6 +105,10 @@ func (in *invocation) renderSplit(ctx context.Context, s *config.Settings, route
 		// One level: a path that is misspelt further up is a mistake.
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("--split: %w", err)
+		}
+		// First: the listener or the cluster that asks for them may be new.
+		if err := writeSecretFiles(settings, dir); err != nil {
+			return err
 		}
 		if err := in.replace(ctx, dir, before, steps, o); err != nil {
 			return err

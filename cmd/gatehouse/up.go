@@ -151,6 +151,9 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	if err != nil {
 		return nil, &useError{err}
 	}
+	if err := refuseTLS(s); err != nil {
+		return nil, err
+	}
 	p := &upPlan{
 		stateDir:     flags.stateDir,
 		readyFile:    flags.readyFile,

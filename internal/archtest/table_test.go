@@ -16,6 +16,7 @@ var rooms = []room{
 	{path: "internal/archtest"},
 	{path: "internal/atomicfile"},
 	{path: "internal/buildinfo"},
+	{path: "internal/certfiles"},
 	{path: "internal/config/...", may: []string{"internal/config"}},
 	{path: "internal/decisionlog", may: []string{"proto/gatehouse/v1"}}, // what was decided, not how
 	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
@@ -41,7 +42,7 @@ var rooms = []room{
 	// make databases of their own.
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
-		"internal/atomicfile", "internal/buildinfo", "internal/config", "internal/decisionlog", "internal/devstack/...", "internal/health",
+		"internal/atomicfile", "internal/buildinfo", "internal/certfiles", "internal/config", "internal/decisionlog", "internal/devstack/...", "internal/health",
 		"internal/keyring", "internal/mail", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
 	}, tests: []string{"internal/postgres/postgrestest"}},
 
@@ -52,7 +53,7 @@ var rooms = []room{
 	// The manual is held to what the binaries do; the texts of refusals it has from where they are made.
 	{path: "tests/docs"},
 	{path: "tests/compose"},
-	{path: "tests/api", tests: []string{"envoy/routes"}}, // the description of the interface is held to the table of routes
+	{path: "tests/api", tests: []string{"envoy/routes"}},       // the description of the interface is held to the table of routes
 	{path: "tests/matrix", may: []string{"internal/devstack"}}, // runs the tests of others, on the Envoys that devstack fetches
 	{path: "tests/monitoring"},
 	// Likewise, with helm and a Kubernetes API server; lab runs those.

@@ -31,6 +31,7 @@ type Settings struct {
 	Companies Companies
 	Passwords Passwords
 	Edge      Edge
+	TLS       TLS
 
 	Throttle     Throttle
 	Registration Registration
@@ -233,6 +234,7 @@ type Edge struct {
 	LoginRateLimit RateLimit
 	// ForwardAuthorization lets the token through to ingest and query.
 	ForwardAuthorization bool
+	Bounds               Bounds
 	// TrustTraceparent has Envoy take part in its clients' traces.
 	TrustTraceparent bool
 	// Origins, VercelFrontend and Ngrok are origins as a browser sends them:

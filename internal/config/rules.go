@@ -15,6 +15,7 @@ func apply(s *Settings, texts map[string]string, need Need, r *report) {
 	applyDatabase(s, r)
 	applyRegistration(s, texts, need, r)
 	applyMail(s, need, r)
+	applyTLS(s, r)
 	warnings(s, need, r)
 }
 

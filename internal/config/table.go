@@ -21,6 +21,7 @@ func table() []row {
 	rows = append(rows, mailRows()...)
 	rows = append(rows, edgeRows()...)
 	rows = append(rows, routeRows()...)
+	rows = append(rows, edgeTLSRows()...)
 	rows = append(rows, supabaseRows()...)
 	rows = append(rows, decisionRows()...)
 	rows = append(rows, programRows()...)

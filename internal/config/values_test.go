@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 			RegisterSource: [2]identity.Quota{{Most: 5, Within: time.Hour}, {Most: 20, Within: 24 * time.Hour}},
 			Register:       identity.Quota{Most: 200, Within: time.Hour},
 		}},
-		{"edge", s.Edge, config.Edge{Routes: "prefix", RouteSource: "extensions", LoginRateLimit: config.RateLimit{Requests: 10, Per: time.Second, Burst: 30}, Origins: origins}},
+		{"edge", s.Edge, config.Edge{Routes: "prefix", RouteSource: "extensions", LoginRateLimit: config.RateLimit{Requests: 10, Per: time.Second, Burst: 30}, Origins: origins, Bounds: config.Bounds{Heap: 1 << 30, Clients: 50_000}}},
 		{"proxies", s.TrustedProxies, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}},
 	} {
 		if !reflect.DeepEqual(tc.got, tc.want) {

@@ -122,6 +122,10 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 		return err
 	}
 
+	secured, err := transport(s.TLS.Authz, p.Log)
+	if err != nil {
+		return daemon.Misused(err)
+	}
 	checks, err := serve.Listen(ctx, s.Listen.Authz.String())
 	if err != nil {
 		return err
@@ -141,7 +145,7 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 
 	state := health.NewServer()
 	state.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
-	server := grpc.NewServer(append(authz.ServerOptions(), p.Tracing.ServerOptions()...)...)
+	server := grpc.NewServer(append(append(authz.ServerOptions(), p.Tracing.ServerOptions()...), secured...)...)
 	gate.Register(server)
 	healthv1.RegisterHealthServer(server, state)
 

@@ -42,8 +42,8 @@ func TestEverySettingHasOneRow(t *testing.T) {
 
 // The names of the contract, sections 1, 2, 3 and 12, and those that it leaves to
 // us: the figures of the throttle, what authz remembers and for how long, where it
-// reads what a route asks for and records what it decides, how long what it let in may go on, how long the audit log is kept and which roles an
-// invitation may give. A setting that is
+// reads what a route asks for and records what it decides, how long what it let in may go on, how long the audit log
+// is kept and which roles an invitation may give. A setting that is
 // added or lost has to be added or lost here too, on purpose.
 func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 	want := strings.Fields(`
@@ -61,6 +61,9 @@ func TestTheSettingsAreThoseOfTheContract(t *testing.T) {
 		LOGIN_SOURCE_RATE_LIMIT LOGIN_SOURCE_FAILURES LOGIN_WAIT_AFTER LOGIN_WAIT LOGIN_WAIT_MAX LOGIN_WAIT_FORGET LOGIN_PARALLEL
 		LOGIN_ACCOUNT_FAILURES LOGIN_FAMILIAR_FOR LOGIN_FAMILIAR_NETWORKS USER_RATE_LIMIT REGISTER_SOURCE_LIMIT REGISTER_LIMIT
 		VERCEL_FRONTEND_URL NGROK_URL CORS_ALLOWED_ORIGINS ROUTES ROUTE_SOURCE ENVOY_BIN PG_BIN
+		TLS_CERT_FILE TLS_KEY_FILE TLS_REDIRECT_LISTEN AUTHZ_TLS_CERT_FILE AUTHZ_TLS_KEY_FILE AUTHZ_TLS_CLIENT_CA_FILE
+		ENVOY_AUTHZ_TLS_CA_FILE ENVOY_AUTHZ_TLS_SERVER_NAME ENVOY_AUTHZ_TLS_CERT_FILE ENVOY_AUTHZ_TLS_KEY_FILE
+		ENVOY_MAX_HEAP ENVOY_MAX_CONNECTIONS
 		ACTIVITY_CACHE ACTIVITY_CACHE_BYTES PROOF_OF_LIFE TOKEN_CACHE TOKEN_CACHE_BYTES
 		AUDIT_RETENTION INVITATION_ROLES REFRESH_TOKEN_TTL
 		MAIL MAIL_FROM SMTP_URL RESET_URL RESET_TOKEN_TTL VERIFY_URL VERIFY_TOKEN_TTL MAIL_SOURCE_LIMIT MAIL_ADDRESS_LIMIT
