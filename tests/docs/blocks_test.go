@@ -274,7 +274,8 @@ func (v visit) env(b block) error {
 			return fmt.Errorf("there is no setting %s", name)
 		}
 	}
-	_, err := commandIn(v.dir, "envoy", "render")
+	// Into a file: with TLS there are others beside it.
+	_, err := commandIn(v.dir, "envoy", "render", "--output", filepath.Join(v.t.TempDir(), "envoy.yaml"))
 	return err
 }
 
