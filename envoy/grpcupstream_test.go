@@ -67,7 +67,7 @@ func (u *grpcService) UnaryCall(ctx context.Context, req *grpc_testing.SimpleReq
 	_ = grpc.SetHeader(ctx, metadata.Pairs("x-early", "header"))
 	_ = grpc.SetTrailer(ctx, metadata.Pairs("x-late", "trailer", "x-late-bin", "\x00\xff"))
 	if e := req.GetResponseStatus(); e != nil {
-		return nil, status.Error(codes.Code(e.GetCode()), e.GetMessage()) //nolint:gosec // of this file's own requests
+		return nil, status.Error(codes.Code(e.GetCode()), e.GetMessage())
 	}
 	return &grpc_testing.SimpleResponse{Payload: req.GetPayload()}, nil
 }

@@ -14,7 +14,7 @@ import (
 
 // frame is a message as gRPC and gRPC-Web send it; flag 0x80 marks trailers.
 func frame(flag byte, data []byte) string {
-	head := enc.BigEndian.AppendUint32([]byte{flag}, uint32(len(data))) //nolint:gosec // short
+	head := enc.BigEndian.AppendUint32([]byte{flag}, uint32(len(data)))
 	return string(head) + string(data)
 }
 

@@ -89,7 +89,7 @@ func (c *ca) issue(t *testing.T, dir, name string) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	version, err := os.MkdirTemp(dir, "..version-")
+	version, err := os.MkdirTemp(dir, "..version-") //nolint:usetesting // beside the links to it, as Kubernetes has it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestClientsAreServedOverTLS(t *testing.T) {
 		}
 		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
-		if err != nil || res.Proto != c.proto || res.StatusCode != 200 {
+		if err != nil || res.Proto != c.proto || res.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s %d %s %v, want %s", c.name, res.Proto, res.StatusCode, body, err, c.proto)
 			continue
 		}
@@ -229,7 +229,7 @@ func TestANewCertificateIsShownWithoutALostRequest(t *testing.T) {
 	authority, dir := newCA(t), t.TempDir()
 	first := authority.issue(t, dir, "gate.test")
 	g := tlsGate(t, dir)
-	config := &tls.Config{RootCAs: authority.pool(), ServerName: "gate.test"} //nolint:gosec // the default is 1.2
+	config := &tls.Config{RootCAs: authority.pool(), ServerName: "gate.test"}
 	old, err := tls.Dial("tcp", g.addr, config)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +245,7 @@ func TestANewCertificateIsShownWithoutALostRequest(t *testing.T) {
 		for ctx.Err() == nil {
 			res, err := c.Get("https://" + g.addr + "/health")
 			asked.Add(1)
-			if err != nil || res.StatusCode != 200 {
+			if err != nil || res.StatusCode != http.StatusOK {
 				t.Logf("request %d: %v", asked.Load(), err)
 				failed.Add(1)
 				continue

@@ -127,7 +127,7 @@ func stats(ctx context.Context, admin string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the Envoy at %s: %w", admin, err)
 	}
-	a, err := http.DefaultClient.Do(r)
+	a, err := (&http.Client{Timeout: 5 * time.Second}).Do(r)
 	if err != nil {
 		if long, ok := errors.AsType[*url.Error](err); ok {
 			err = long.Err // without the address, which is said already, and the filter

@@ -104,7 +104,7 @@ func TestTheFilesCountAtTheNextHandshake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	//nolint:gosec // which certificate is shown is what is looked at
+
 	as := func(c ...tls.Certificate) *tls.Config {
 		return &tls.Config{InsecureSkipVerify: true, Certificates: c}
 	}
@@ -154,11 +154,11 @@ func TestWhoIsTaken(t *testing.T) {
 		client *tls.Config
 		want   bool
 	}{
-		{"without a CA everybody", files, &tls.Config{InsecureSkipVerify: true}, true},                                                    //nolint:gosec // of the server's side only
-		{"with one nobody who shows nothing", mutual, &tls.Config{InsecureSkipVerify: true}, false},                                       //nolint:gosec // likewise
-		{"nobody who speaks TLS 1.2", files, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}, false},                  //nolint:gosec // likewise
-		{"who asks for HTTP/2 gets it", files, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, true},                   //nolint:gosec // likewise
-		{"nobody who asks for something else alone", files, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"spdy/3"}}, false}, //nolint:gosec // likewise
+		{"without a CA everybody", files, &tls.Config{InsecureSkipVerify: true}, true},
+		{"with one nobody who shows nothing", mutual, &tls.Config{InsecureSkipVerify: true}, false},
+		{"nobody who speaks TLS 1.2", files, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}, false},
+		{"who asks for HTTP/2 gets it", files, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}, true},
+		{"nobody who asks for something else alone", files, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"spdy/3"}}, false},
 	} {
 		server, err := certfiles.Server(c.files, slog.New(slog.DiscardHandler))
 		if err != nil {

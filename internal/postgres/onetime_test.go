@@ -28,7 +28,8 @@ func (p people) mailed(purpose identity.OneTimePurpose) string {
 // use uses a token of that purpose up, and reports whether it was good.
 func (p people) use(purpose identity.OneTimePurpose, secret string) bool {
 	p.t.Helper()
-	user, err := identity.UserID{}, error(nil)
+	var user identity.UserID
+	var err error
 	if purpose == identity.ResetPurpose {
 		user, _, err = p.store.ResetPassword(testContext(p.t), secret, aNewHash)
 	} else {

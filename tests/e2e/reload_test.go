@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -153,7 +154,7 @@ func (r *reloading) follow(path, raw string) (c *course, stop func()) {
 
 func (c *course) note(client *http.Client, url, raw string) {
 	status := 0
-	q, err := http.NewRequest(http.MethodGet, url, http.NoBody)
+	q, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
 	if err == nil {
 		q.Header = bearer(raw)
 		var a *http.Response
@@ -176,7 +177,7 @@ func (c *course) is(want ...int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.errs) > 0 || fmt.Sprint(c.seen) != fmt.Sprint(want) {
-		return fmt.Errorf("answered %v (%v), want %v", c.seen, errors.Join(c.errs...), want)
+		return fmt.Errorf("answered %v, want %v: %w", c.seen, want, errors.Join(c.errs...))
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func TestEnvoyAndAuthzTrustEachOtherAloneAndTheirCertificatesChange(t *testing.T
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{mine}, NextProtos: []string{"h2"}}) //nolint:gosec // which one is shown is what is looked at
+		conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{mine}, NextProtos: []string{"h2"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestEnvoyAndAuthzTrustEachOtherAloneAndTheirCertificatesChange(t *testing.T
 		t.Error("authz shows another certificate than it was given")
 	}
 	for _, client := range []string{"", "stranger"} {
-		config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // of the server's side only
+		config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
 		if client != "" {
 			c, err := tls.LoadX509KeyPair(at(client+".crt"), at(client+".key"))
 			if err != nil {
@@ -108,7 +108,7 @@ func TestEnvoyAndAuthzTrustEachOtherAloneAndTheirCertificatesChange(t *testing.T
 		// The server's word on the client's certificate is the first thing to read.
 		_, err = conn.Read(make([]byte, 1))
 		conn.Close()
-		if alert := (tls.AlertError)(0); !errors.As(err, &alert) && (err == nil || !strings.Contains(err.Error(), "certificate")) {
+		if alert := tls.AlertError(0); !errors.As(err, &alert) && (err == nil || !strings.Contains(err.Error(), "certificate")) {
 			t.Errorf("a client with the certificate %q: %v, want an alert", client, err)
 		}
 	}

@@ -72,7 +72,7 @@ func decisionLogFaults(s *config.Settings, _ config.Need) config.Faults {
 
 func keyFaults(s *config.Settings, need config.Need) config.Faults {
 	t := s.Tokens
-	if setFaults(t) != nil {
+	if len(setFaults(t)) > 0 {
 		return nil // they are told
 	}
 	if t.Secret.IsZero() && t.PublicKey == "" && t.PrivateKey.IsZero() && t.Keys.IsZero() && t.JWKSURL == nil {
