@@ -120,6 +120,7 @@ func (in *invocation) greet(p *upPlan, at devstack.Ready) {
 	if p.demo != nil {
 		fmt.Fprint(in.stdout, p.demo.firstSteps(at.Gateway))
 	}
+	in.share(p, at)
 	fmt.Fprintln(in.stdout, "Ctrl-C stops everything.")
 }
 

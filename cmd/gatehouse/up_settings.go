@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/atenex/gatehouse/internal/atomicfile"
+	"github.com/atenex/gatehouse/internal/devstack"
+)
+
+// upSettings is the file in the state directory that has the settings of what runs, for
+// a shell beside it.
+const upSettings = "gate.env"
+
+// shared are the settings of a running `up` without which the operator's commands would
+// ask another database, other keys or other ports.
+func (p *upPlan) shared(at devstack.Ready) []string {
+	entries := []string{
+		"GATEWAY_DATABASE_URL=" + at.DatabaseURL,
+		"GATEWAY_AUTHZ_OPS_LISTEN=" + strings.TrimPrefix(at.AuthzOps, "http://"),
+		"GATEWAY_LOGIN_OPS_LISTEN=" + strings.TrimPrefix(at.LoginOps, "http://"),
+		"GATEWAY_ENVOY_ADMIN_LISTEN=" + strings.TrimPrefix(at.EnvoyAdmin, "http://"),
+	}
+	for _, name := range []string{"GATEWAY_JWT_SECRET", "GATEWAY_DECISION_LOG"} {
+		if value, amended := p.amend[name]; amended {
+			entries = append(entries, name+"="+value)
+		}
+	}
+	slices.Sort(entries)
+	return entries
+}
+
+// share writes them where only the user that runs `up` can read them, and says how to
+// take them up. What comes of it does not stop what runs.
+func (in *invocation) share(p *upPlan, at devstack.Ready) {
+	file, err := filepath.Abs(filepath.Join(p.stateDir, upSettings))
+	if err == nil {
+		var text bytes.Buffer
+		for _, entry := range p.shared(at) {
+			name, value, _ := strings.Cut(entry, "=")
+			fmt.Fprintf(&text, "%s=%s\n", name, shellQuoted(value))
+		}
+		err = atomicfile.Write(file, text.Bytes(), 0o600)
+	}
+	if err != nil {
+		in.complain("warning: the settings of what runs are in no file: " + err.Error())
+		return
+	}
+	fmt.Fprintf(in.stdout, "For the operator's command in another shell:\n\n  set -a; . %s; set +a\n\n", shellQuoted(file))
+}
+
+// shellQuoted is a text that a POSIX shell, and the reader of .env files, take as it is.
+func shellQuoted(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
