@@ -115,6 +115,21 @@ func groups() []group {
 			"TestUploadsStream",
 			"TestAStreamEndsWithItsTokenAndIsJudgedAgain",
 		}},
+		{"gRPC and gRPC-Web", []string{
+			"TestAGRPCServiceIsCalledWithIdentityAndAnswersInFull",
+			"TestAGRPCStreamMovesBothWays",
+			"TestAGRPCClientIsRefusedInItsOwnWords",
+			"TestABrowserCallsAGRPCServiceByGRPCWeb",
+			"TestWithoutTheOptionGRPCWebIsNotTranslated",
+		}},
+		{"TLS for clients, mutual TLS to authz", []string{
+			"TestClientsAreServedOverTLS",
+			"TestANewCertificateIsShownWithoutALostRequest",
+			"TestAuthzIsAskedOverMutualTLS",
+			"TestANewClientCAAndCertificateReachAuthz",
+			"TestTLSThatCannotBeIsRefused",
+			"TestEnvoyAndAuthzTrustEachOtherAloneAndTheirCertificatesChange",
+		}},
 		{rest, nil},
 	}
 }
