@@ -103,14 +103,15 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time, t *trail) (
 	t.proved(c)
 	d.identity = identity.Identity{User: c.User, Company: c.Company, Email: c.Email}
 
+	rules := g.rules.of(c.Issuer)
 	var standing identity.Standing
-	if !g.rules.skipUser && !c.User.IsZero() {
+	if !rules.skipUser && !c.User.IsZero() {
 		if standing, err = g.look(ctx, c, t); err != nil {
 			return d.refused(problem.Unavailable.Because(err))
 		}
 		d.identity.Email = standing.Email
 	}
-	if refusal := g.rules.judge(p, c, standing, now); refusal != nil {
+	if refusal := rules.judge(p, c, standing, now); refusal != nil {
 		return d.refused(refusal)
 	}
 	d.outcome = allowed

@@ -91,14 +91,16 @@ func (g *Gate) Explain(ctx context.Context, q Question, now time.Time) (Explanat
 	x := examination{
 		request: r, decision: d, trail: t,
 		routed: g.router != nil && !r.told,
-		at:     now, rules: g.rules, tokens: g.tokens, terms: g.tokens.Terms(),
+		at:     now, rules: g.rules.of(t.credential.Issuer),
 	}
 	if t.raw != "" {
-		if s, err := g.tokens.Read(t.raw); err != nil {
+		s, err := g.tokens.Read(t.raw)
+		if err != nil {
 			x.malformed = err.Error()
 		} else {
 			x.said = &s
 		}
+		x.takenFor(g.tokens, s)
 	}
 	return g.explained(x, g.recorded(r, d, &t, now))
 }
@@ -145,9 +147,19 @@ type examination struct {
 	malformed string           // why it cannot
 
 	at     time.Time
-	rules  rules
-	tokens *token.Verifier
-	terms  token.Rules
+	rules  rules        // for the users of whoever issued the token
+	issuer token.Choice // whose the token says that it is
+	terms  token.Rules  // and what that one's tokens are held against
+}
+
+// takenFor says whose the token was taken for, and is called wherever there was one.
+func (x *examination) takenFor(tokens *token.Verifier, s token.Statement) {
+	if x.malformed == "" {
+		x.issuer = tokens.Choose(s.Issuer, s.Algorithm)
+	} else if x.issuer, _ = tokens.Called(s.From); x.issuer.Name == "" {
+		x.issuer, _ = tokens.Called(token.Own) // by a name that is nobody's any more
+	}
+	x.terms = x.issuer.Terms()
 }
 
 // row is one step of every check.
@@ -168,7 +180,7 @@ func rows() []row {
 		{"expiry", problem.TokenExpired.Reason, (*examination).expiry},
 		{"not before", problem.TokenNotYetValid.Reason, (*examination).notBefore},
 		{"audience", problem.TokenAudience("").Reason, (*examination).audience},
-		{"issuer", problem.TokenIssuer.Reason, (*examination).issuer},
+		{"issuer", problem.TokenIssuer.Reason, (*examination).iss},
 		{"role claim", problem.TokenRole.Reason, (*examination).roleClaim},
 		{"required claims", problem.ClaimsMissing().Reason, (*examination).required},
 		{"subject", problem.SubjectMissing.Reason, (*examination).subject},

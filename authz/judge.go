@@ -16,6 +16,17 @@ type rules struct {
 	legacyTokensUntil time.Time // zero: never
 }
 
+// of are the rules for the users of an issuer: of our own, where it is nil, they are
+// these.
+func (r rules) of(i *identity.Issuer) rules {
+	if i != nil {
+		r.skipUser = r.skipUser || i.SkipUserCheck
+		r.skipCompany = r.skipUser || i.SkipCompanyCheck
+		r.tokenRoles = i.TokenRoles
+	}
+	return r
+}
+
 // judge goes down the rows of the contract's table that come after the token's
 // own, and returns the first that fails or nil. It is all there is to know about
 // who may pass; it asks nobody and remembers nothing.

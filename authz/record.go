@@ -97,13 +97,12 @@ func rolesAsked(p policy) []string {
 // judged by; that is known of a token that was found good, and told of one that was
 // not.
 func (g *Gate) saying(raw string, d decision) *gatehousev1.Token {
-	profile := profileName(g.tokens.Terms().Profile)
 	s, err := g.tokens.Read(raw)
 	if err != nil {
-		return &gatehousev1.Token{Profile: profile, Malformed: err.Error()}
+		return &gatehousev1.Token{Profile: s.Claims, Malformed: err.Error(), IssuedBy: foreign(s.From)}
 	}
 	out := statementRecord(s)
-	if place := g.tokens.Locate(s.Algorithm, s.KeyID); place.Found {
+	if place := g.tokens.Choose(s.Issuer, s.Algorithm).Locate(s.Algorithm, s.KeyID); place.Found {
 		out.HeldAgainst = place.Key.ID()
 	}
 	out.Verified = verifiedBy(d)
@@ -123,16 +122,12 @@ func verifiedBy(d decision) bool {
 	}
 }
 
-const (
-	profileNative   = "native"
-	profileSupabase = "supabase"
-)
-
-func profileName(p token.Profile) string {
-	if p == token.Supabase {
-		return profileSupabase
+// foreign is the name of an issuer, but for our own.
+func foreign(name string) string {
+	if name == token.Own {
+		return ""
 	}
-	return profileNative
+	return name
 }
 
 // scribe writes foreign texts down, and remembers whether any had to be changed.
@@ -188,7 +183,8 @@ func (w *scribe) instant(at *time.Time) *timestamppb.Timestamp {
 func statementRecord(s token.Statement) *gatehousev1.Token {
 	var w scribe
 	out := &gatehousev1.Token{
-		Profile:     profileName(s.Profile),
+		Profile:     s.Claims,
+		IssuedBy:    foreign(s.From),
 		Algorithm:   w.text(s.Algorithm),
 		KeyId:       w.text(s.KeyID),
 		Subject:     w.optionalID(s.Subject),

@@ -108,12 +108,15 @@ func (p *Replayer) Explain(d *gatehousev1.Decision) (Explanation, Replayed, erro
 	x := examination{
 		request: p.request(d), decision: again, trail: *t,
 		recorded: true, routed: p.router != nil,
-		at: d.GetTime().AsTime(), rules: p.rules, tokens: p.tokens, terms: p.tokens.Terms(),
+		at: d.GetTime().AsTime(), rules: p.rules.of(t.credential.Issuer),
 		malformed: d.GetToken().GetMalformed(),
 	}
-	if t := d.GetToken(); t != nil && x.malformed == "" {
+	if t := d.GetToken(); t != nil {
 		s := statementOf(t)
-		x.said = &s
+		if x.malformed == "" {
+			x.said = &s
+		}
+		x.takenFor(p.tokens, s)
 	}
 	e, err := p.gate(w).explained(x, d)
 	return e, said, err
@@ -175,7 +178,10 @@ func (w *witness) lacks(what string) error {
 func (w *witness) Verify(_ string, at time.Time) (identity.Credential, error) {
 	none := identity.Credential{}
 	t, d := w.record.GetToken(), w.record
-	profile := profileName(w.tokens.Terms().Profile)
+	issuer := w.tokens.Choose(t.GetIssuer(), t.GetAlgorithm())
+	if t.GetMalformed() != "" { // its iss was not recorded, and may not have been read
+		issuer, _ = w.tokens.Called(t.GetIssuedBy())
+	}
 	switch {
 	case d.GetReason() == problem.Internal.Reason:
 		return none, w.lacks("the check ended in a fault of the service, not in a judgement")
@@ -183,14 +189,18 @@ func (w *witness) Verify(_ string, at time.Time) (identity.Credential, error) {
 		return none, w.lacks("the route was open to everybody, so that no token was looked for")
 	case t == nil:
 		return none, w.lacks("what the token says was not recorded")
-	case t.GetProfile() != profile:
-		return none, w.lacks("the token was read in the profile " + t.GetProfile() + ", and says other things in the profile " + profile)
+	case issuer.Name == "":
+		return none, w.lacks("the token was taken for one of " + t.GetIssuedBy() + ", which is no issuer any more")
+	case t.GetProfile() != issuer.Claims:
+		return none, w.lacks("the token was read in the profile " + t.GetProfile() + ", and says other things in the profile " + issuer.Claims)
+	case t.GetMalformed() != "" && !issuer.Sole && !issuer.Foreign():
+		return none, w.lacks("the token could not be read, and may be one of another issuer")
 	case t.GetMalformed() != "":
 		return none, problem.TokenMalformed.Because(errors.New(t.GetMalformed()))
 	case t.GetAltered():
 		return none, w.lacks("the token's texts were too long or not printable, and not recorded as they were")
 	}
-	place := w.tokens.Locate(t.GetAlgorithm(), t.GetKeyId())
+	place := issuer.Locate(t.GetAlgorithm(), t.GetKeyId())
 	switch {
 	case !place.Accepted:
 		return none, problem.TokenMalformed
@@ -226,7 +236,9 @@ func (w *witness) Peek(identity.UserID, identity.SessionID, identity.CompanyID) 
 }
 
 func statementOf(t *gatehousev1.Token) token.Statement {
-	s := token.Statement{
+	return token.Statement{
+		From:        t.GetIssuedBy(),
+		Claims:      t.GetProfile(),
 		Algorithm:   t.GetAlgorithm(),
 		KeyID:       t.GetKeyId(),
 		Subject:     t.Subject,
@@ -241,10 +253,6 @@ func statementOf(t *gatehousev1.Token) token.Statement {
 		NotBefore:   instantOf(t.GetNotBefore()),
 		ExpiresAt:   instantOf(t.GetExpiresAt()),
 	}
-	if t.GetProfile() == profileSupabase {
-		s.Profile = token.Supabase
-	}
-	return s
 }
 
 func instantOf(at *timestamppb.Timestamp) *time.Time {

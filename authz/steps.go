@@ -87,18 +87,42 @@ func (x *examination) form() (string, bool) {
 		return unreadable, true
 	}
 	alg := quoted(x.said.Algorithm)
-	if !x.tokens.Locate(x.said.Algorithm, x.said.KeyID).Accepted {
-		return "header and payload can be read, but no key of ours is for alg " + alg, true
+	text := "header and payload can be read"
+	if !x.issuer.Sole {
+		text += "; " + x.choice()
 	}
-	return "header and payload can be read; there are keys for alg " + alg, true
+	switch accepted := x.issuer.Locate(x.said.Algorithm, x.said.KeyID).Accepted; {
+	case accepted:
+		return text + "; there are keys for alg " + alg, true
+	case x.issuer.Foreign():
+		return text + ", whose tokens do not have alg " + alg + ", but " + strings.Join(x.issuer.Algorithms(), " or "), true
+	}
+	return text + ", but no key of ours is for alg " + alg, true
+}
+
+// choice says whose the token was taken for, and why.
+func (x *examination) choice() string {
+	named := "no iss"
+	if x.said.Issuer != "" {
+		named = "iss " + quoted(x.said.Issuer)
+	}
+	switch {
+	case x.issuer.Foreign():
+		return named + " and alg " + quoted(x.said.Algorithm) + " are those of the issuer " + x.issuer.Name
+	case x.said.Issuer == "":
+		return "no iss, so taken for our own"
+	case x.issuer.Known:
+		return named + " is our own"
+	}
+	return named + " is no other issuer's, so taken for our own"
 }
 
 func (x *examination) signature() (string, bool) {
 	if x.said == nil {
 		return unreadable, true
 	}
-	place := x.tokens.Locate(x.said.Algorithm, x.said.KeyID)
-	named, known := x.tokens.Named(x.said.KeyID)
+	place := x.issuer.Locate(x.said.Algorithm, x.said.KeyID)
+	named, known := x.issuer.Named(x.said.KeyID)
 	var b strings.Builder
 	fmt.Fprintf(&b, "alg %s, ", quoted(x.said.Algorithm))
 	if x.said.KeyID == "" {
@@ -108,15 +132,19 @@ func (x *examination) signature() (string, bool) {
 	}
 	switch {
 	case place.Found && known && x.said.KeyID != "":
-		fmt.Fprintf(&b, "found in %s as %s", origin(place.Key), place.Key.Algorithm())
+		fmt.Fprintf(&b, "found in %s as %s", x.origin(place.Key), place.Key.Algorithm())
 	case place.Found && x.said.KeyID == "":
-		fmt.Fprintf(&b, "held against %s, as %s", origin(place.Key), place.Key.Algorithm())
+		fmt.Fprintf(&b, "held against %s, as %s", x.origin(place.Key), place.Key.Algorithm())
 	case place.Found:
-		fmt.Fprintf(&b, "no key of that name, so held against %s, as %s", origin(place.Key), place.Key.Algorithm())
+		fmt.Fprintf(&b, "no key of that name, so held against %s, as %s", x.origin(place.Key), place.Key.Algorithm())
 	case known:
-		fmt.Fprintf(&b, "found in %s, but as %s", origin(named), named.Algorithm())
+		fmt.Fprintf(&b, "found in %s, but as %s", x.origin(named), named.Algorithm())
 	case place.MayCome:
-		b.WriteString("not known, nor found in the key set of the other issuer")
+		if x.issuer.Foreign() {
+			b.WriteString("not known, nor found in the fetched key set of " + x.issuer.Name)
+		} else {
+			b.WriteString("not known, nor found in the key set of the other issuer")
+		}
 	default:
 		b.WriteString("there is no key for it")
 	}
@@ -130,14 +158,24 @@ func (x *examination) signature() (string, bool) {
 	return b.String(), true
 }
 
-func origin(k token.Key) string {
+func (x *examination) origin(k token.Key) string {
+	if x.issuer.Foreign() {
+		return originOf(k) + " of " + x.issuer.Name
+	}
+	if k.Origin() == token.OriginFetched {
+		return "the key set of the other issuer"
+	}
+	return originOf(k)
+}
+
+func originOf(k token.Key) string {
 	switch k.Origin() {
 	case token.OriginSecret:
 		return "the shared secret"
 	case token.OriginPEM:
 		return "the PEM key"
 	case token.OriginFetched:
-		return "the key set of the other issuer"
+		return "the fetched key set"
 	default:
 		return "the key set"
 	}
@@ -174,8 +212,10 @@ func (x *examination) audience() (string, bool) {
 	return "aud " + list(x.said.Audience) + ", wanted " + quoted(x.terms.Audience), true
 }
 
-func (x *examination) issuer() (string, bool) {
+func (x *examination) iss() (string, bool) {
 	switch {
+	case x.issuer.Foreign() && x.terms.Issuer == "":
+		return "tokens without iss are those of " + x.issuer.Name, true
 	case x.terms.Issuer == "":
 		return "no issuer is configured", false
 	case x.said == nil || x.said.Issuer == "":
@@ -186,12 +226,14 @@ func (x *examination) issuer() (string, bool) {
 
 func (x *examination) roleClaim() (string, bool) {
 	switch {
-	case x.terms.Profile != token.Supabase:
+	case x.issuer.Role == "" && x.issuer.Foreign():
+		return "none is asked for of tokens of " + x.issuer.Name, false
+	case x.issuer.Role == "":
 		return "only tokens of the profile supabase have one", false
 	case x.said == nil || x.said.Role == "":
-		return `no role, wanted "authenticated"`, true
+		return "no role, wanted " + quoted(x.issuer.Role), true
 	}
-	return "role " + quoted(x.said.Role) + `, wanted "authenticated"`, true
+	return "role " + quoted(x.said.Role) + ", wanted " + quoted(x.issuer.Role), true
 }
 
 func (x *examination) required() (string, bool) {
@@ -271,7 +313,10 @@ func (x *examination) revocation() (string, bool) {
 	if s != nil {
 		parts = append(parts, x.session(c, s))
 	}
-	if until := x.rules.legacyTokensUntil; !until.IsZero() && !c.KeyNamed {
+	if c.Issuer != nil && !c.Issuer.Until.IsZero() {
+		parts = append(parts, "a token of "+c.Issuer.Name+", accepted until "+x.when(c.Issuer.Until))
+	}
+	if until := x.rules.legacyTokensUntil; !until.IsZero() && !c.KeyNamed && c.Issuer == nil {
 		parts = append(parts, "a token without kid, accepted until "+x.when(until))
 	}
 	if len(parts) == 0 {

@@ -51,7 +51,7 @@ func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error
 	}
 	// One moment for all that follows: what is admitted at it can be minted at it.
 	now := s.with.Now()
-	if !credential.HasSession && over(credential.ExpiresAt, now) {
+	if !credential.HasSession && over(credential.Ends(), now) {
 		return answer{}, problem.TokenExpired
 	}
 	joined, err := s.join(ctx, credential, want, now)
@@ -65,7 +65,7 @@ func (s *Service) ensureCompany(ctx context.Context, x *exchange) (answer, error
 	// ever and past LEGACY_TOKENS_UNTIL.
 	going := identity.Login{User: joined.User, ID: credential.Session, AuthTime: joined.Session.AuthTime, NotAfter: joined.Session.NotAfter}
 	if !credential.HasSession {
-		going.NotAfter = credential.ExpiresAt
+		going.NotAfter = credential.Ends()
 	}
 	minted, err := s.with.Issuer.Issue(grantTo(going), now)
 	if err != nil {

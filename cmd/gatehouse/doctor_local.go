@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
@@ -83,10 +84,12 @@ func (r *findings) keys(ctx context.Context, s *config.Settings) {
 		r.add("token keys", markFail, "%v", err)
 		return
 	}
-	if _, err := token.NewVerifier(rules); err != nil {
+	verifier, err := token.NewVerifier(rules)
+	if err != nil {
 		r.add("token keys", markFail, "%v", err)
 		return
 	}
+	r.issuers(ctx, s, verifier)
 	if t.JWKSURL != nil {
 		r.foreignKeys(ctx, t)
 	}
@@ -96,6 +99,40 @@ func (r *findings) keys(ctx context.Context, s *config.Settings) {
 		return
 	}
 	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s; %d keys verify", key.Algorithm(), t.Profile, printable(key.ID()), len(rules.Keys.Keys()))
+}
+
+// issuers tells of each issuer of GATEWAY_ISSUERS_FILE what is accepted from it, and
+// asks those that publish their keys for them.
+func (r *findings) issuers(ctx context.Context, s *config.Settings, verifier *token.Verifier) {
+	book, err := openIssuers(s, verifier)
+	if err != nil {
+		r.add("issuers", markFail, "%v", err)
+		return
+	}
+	if book == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
+	defer cancel()
+	if err := book.Fetch(ctx); err != nil {
+		r.add("issuers", markFail, "%v", err)
+	}
+	for _, i := range book.Issuers() {
+		mark, until := markOK, ""
+		switch {
+		case len(i.Keys) == 0:
+			mark = markWarn
+		case !i.Until.IsZero() && !time.Now().Before(i.Until):
+			mark, until = markWarn, ", refused since "+stamp(i.Until)
+		case !i.Until.IsZero():
+			until = ", until " + stamp(i.Until)
+		}
+		whose := "tokens without iss"
+		if i.Issuer != "" {
+			whose = "tokens of " + printable(i.Issuer)
+		}
+		r.add("issuers", mark, "%s: %s with %s, %d keys%s", i.Name, whose, strings.Join(i.Algorithms, " or "), len(i.Keys), until)
+	}
 }
 
 // foreignKeys asks the other issuer for its keys, as the services do.

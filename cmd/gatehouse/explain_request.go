@@ -96,12 +96,12 @@ func (in *invocation) explainRequest(ctx context.Context, f explainFlags) (expla
 // verifierNow has the keys of another issuer as they are. Where they cannot be had
 // it goes on without, as authz does.
 func verifierNow(s *config.Settings) (*token.Verifier, []string, error) {
-	verifier, err := newVerifier(s)
+	verifier, notes, err := newVerifierNoted(s)
 	if _, unfetched := errors.AsType[*fetchError](err); !unfetched {
 		if err != nil {
 			return nil, nil, &useError{err}
 		}
-		return verifier, nil, nil
+		return verifier, notes, nil
 	}
 	note := err.Error() + "; an authz that has fetched it knows more"
 	rules, err := wiring.TokenRules(s.Tokens)
@@ -111,5 +111,9 @@ func verifierNow(s *config.Settings) (*token.Verifier, []string, error) {
 	if verifier, err = token.NewVerifier(rules); err != nil {
 		return nil, nil, err
 	}
-	return verifier, []string{note}, nil
+	notes, err = trustIssuers(context.Background(), s, verifier)
+	if err != nil {
+		return nil, nil, &useError{err}
+	}
+	return verifier, append(notes, note), nil
 }

@@ -21,7 +21,10 @@ type inspectionView struct {
 	Header json.RawMessage `json:"header"`
 	Claims json.RawMessage `json:"claims"`
 	// Verdict is "accepted", "refused" or "not judged".
-	Verdict string       `json:"verdict"`
+	Verdict string `json:"verdict"`
+	// Issuer is whose the token was taken for, where GATEWAY_ISSUERS_FILE names others:
+	// own, or a name of the file.
+	Issuer  *string      `json:"issuer,omitempty"`
 	Refusal *refusalView `json:"refusal"`
 	// Note says why a token was not judged.
 	Note *string `json:"note"`
@@ -110,6 +113,9 @@ func inspect(raw string, s *config.Settings, now time.Time) (inspectionView, err
 		return inspectionView{}, err
 	}
 	view := inspectionView{Header: got.Header, Claims: got.Claims, Verdict: "accepted"}
+	if got.Judged && s.Tokens.IssuersFile != "" {
+		view.Issuer = orNull(got.From)
+	}
 	switch {
 	case !got.Judged:
 		view.Verdict = "not judged"
@@ -122,9 +128,10 @@ func inspect(raw string, s *config.Settings, now time.Time) (inspectionView, err
 	return view, nil
 }
 
-// legacyRefused reports that the time of tokens that name no key is over.
+// legacyRefused reports that the time of tokens that name no key, or of those of an
+// issuer, is over.
 func legacyRefused(until time.Time, got token.Inspection, now time.Time) bool {
-	return !until.IsZero() && !got.Credential.KeyNamed && !now.Before(until)
+	return got.Credential.Outdated(until, now)
 }
 
 func (v *inspectionView) refuse(p *problem.Problem) {
@@ -140,5 +147,9 @@ func writeInspection(in *invocation, v inspectionView) error {
 	case v.Note != nil:
 		verdict += ": " + *v.Note
 	}
-	return write(in.stdout, fmt.Appendf(nil, "header:  %s\nclaims:  %s\nverdict: %s\n", v.Header, v.Claims, printable(verdict)))
+	taken := ""
+	if v.Issuer != nil {
+		taken = "issuer:  " + *v.Issuer + "\n"
+	}
+	return write(in.stdout, fmt.Appendf(nil, "header:  %s\nclaims:  %s\n%sverdict: %s\n", v.Header, v.Claims, taken, printable(verdict)))
 }

@@ -21,6 +21,7 @@ var rooms = []room{
 	{path: "internal/decisionlog", may: []string{"proto/gatehouse/v1"}}, // what was decided, not how
 	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
 	{path: "internal/health"},
+	{path: "internal/issuers", may: []string{"internal/keyring", "internal/token"}},
 	{path: "internal/keyring", may: []string{"internal/token"}},
 	{path: "internal/mail", may: []string{"internal/atomicfile"}, tests: []string{"internal/mail/mailtest"}},
 	{path: "internal/mail/mailtest"}, // a server for tests, which knows nothing of who sends
@@ -43,7 +44,7 @@ var rooms = []room{
 	{path: "cmd/...", may: []string{
 		"authz/...", "login/...", "envoy/...", "cmd/internal/...", "proto/...",
 		"internal/atomicfile", "internal/buildinfo", "internal/certfiles", "internal/config", "internal/decisionlog", "internal/devstack/...", "internal/health",
-		"internal/keyring", "internal/mail", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
+		"internal/issuers", "internal/keyring", "internal/mail", "internal/password", "internal/postgres", "internal/serve", "internal/token", "internal/tracing",
 	}, tests: []string{"internal/postgres/postgrestest"}},
 
 	{path: "helm/chartdoc"}, // the chart's README, from its values
@@ -115,7 +116,7 @@ var libraries = []library{
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
 	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/...", "tests/mesh/..."}},
-	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/..."}}, // knows the lines of what it reads, and comments
+	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/...", "internal/issuers/..."}}, // knows the lines of what it reads, and comments
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "login/...", "tests/docs/..."}},
 
 	{module: "github.com/wneessen/go-mail", files: []string{"internal/mail/*"}},
@@ -123,7 +124,7 @@ var libraries = []library{
 	{module: "golang.org/x/term", files: []string{"cmd/gatehouse/..."}},
 
 	{module: "github.com/prometheus/client_golang", files: []string{
-		"authz/...", "login/...", "cmd/...", "internal/decisionlog/...", "internal/health/...", "internal/keyring/...", "internal/password/...", "internal/postgres/...", "internal/token/...", "internal/tracing/...",
+		"authz/...", "login/...", "cmd/...", "internal/decisionlog/...", "internal/health/...", "internal/issuers/...", "internal/keyring/...", "internal/password/...", "internal/postgres/...", "internal/token/...", "internal/tracing/...",
 	}, tests: []string{"..."}},
 
 	// Whoever makes spans knows the interface; the SDK, and where spans go, are

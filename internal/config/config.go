@@ -111,6 +111,9 @@ type Tokens struct {
 	RefreshTTL time.Duration
 	// LegacyUntil ends the time of tokens that name no key; zero: no end.
 	LegacyUntil time.Time
+	// IssuersFile is the absolute name of the file of other issuers; empty: there are
+	// none.
+	IssuersFile string
 }
 
 // Profile names a way of writing claims (contract section 4).

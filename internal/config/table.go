@@ -15,6 +15,7 @@ func table() []row {
 	rows = append(rows, addressRows()...)
 	rows = append(rows, upstreamRows()...)
 	rows = append(rows, tokenRows()...)
+	rows = append(rows, issuerRows()...)
 	rows = append(rows, databaseRows()...)
 	rows = append(rows, peopleRows()...)
 	rows = append(rows, throttleRows()...)

@@ -6,10 +6,26 @@ import (
 	"github.com/atenex/gatehouse/internal/problem"
 )
 
-// Outdated reports whether tokens that name no key have had their time, which
-// ends at legacyUntil (zero: never), and c is of one.
+// Outdated reports whether c is of a token that has had its time, however long it
+// still would be valid by itself: tokens of another issuer when that issuer's has
+// ended, and those of our own that name no key at legacyUntil (zero: never).
 func (c Credential) Outdated(legacyUntil, now time.Time) bool {
-	return !c.KeyNamed && !legacyUntil.IsZero() && !now.Before(legacyUntil)
+	until := legacyUntil
+	switch {
+	case c.Issuer != nil:
+		until = c.Issuer.Until
+	case c.KeyNamed:
+		return false
+	}
+	return !until.IsZero() && !now.Before(until)
+}
+
+// Ends is when the token behind c ends, by itself or with the time of its issuer.
+func (c Credential) Ends() time.Time {
+	if c.Issuer != nil && !c.Issuer.Until.IsZero() && c.Issuer.Until.Before(c.ExpiresAt) {
+		return c.Issuer.Until
+	}
+	return c.ExpiresAt
 }
 
 // Admit judges whether the user behind c may still come in with it: the rows on

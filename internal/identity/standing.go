@@ -22,6 +22,25 @@ type Credential struct {
 
 	// KeyNamed is false for tokens of the replaced gateways, which name no key.
 	KeyNamed bool
+
+	// Issuer is who issued the token, where that is not we; nil: we.
+	Issuer *Issuer
+}
+
+// Issuer is what an operator says of another issuer whose tokens are accepted, and
+// what is not judged by the token alone. The zero value asks for everything.
+type Issuer struct {
+	Name string
+	// Until ends the time of its tokens; zero: it does not.
+	Until time.Time
+	// TokenRoles takes the roles of its users from the token instead of the database.
+	TokenRoles bool
+	// SkipUserCheck: its users are not in the database, and neither they nor their
+	// sessions and companies are looked up.
+	SkipUserCheck bool
+	// SkipCompanyCheck: whether a user still belongs to the token's company is not
+	// asked.
+	SkipCompanyCheck bool
 }
 
 // Standing is what the database says of one user at one moment. The zero value

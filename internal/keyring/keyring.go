@@ -57,6 +57,9 @@ type Options struct {
 	// URL is where another issuer publishes its set; nil: nowhere. Sources.Remote
 	// must say the same.
 	URL *url.URL
+	// Issuer is the name of that issuer in the metrics, where there are several; empty:
+	// there is the one, whose metrics have no such label.
+	Issuer string
 	// Proxy is that of http.Transport; nil: none.
 	Proxy func(*http.Request) (*url.URL, error)
 	// Signing refuses every set in which no key signs. Without it the set in force

@@ -17,26 +17,37 @@ type metrics struct {
 
 // newMetrics registers those of what there is to look after.
 func newMetrics(registerer prometheus.Registerer, r *Ring) (metrics, error) {
+	var labels prometheus.Labels
+	if r.with.Issuer != "" {
+		labels = prometheus.Labels{"issuer": r.with.Issuer}
+	}
+	// One name has one set of labels, so that those of several issuers have another.
+	name := func(alone, several string) string {
+		if labels == nil {
+			return alone
+		}
+		return several
+	}
 	m := metrics{
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_key_set_reloads_total",
 			Help: "Changes of the key set in its file, by result (ok, refused).",
 		}, []string{"result"}),
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gatehouse_jwks_refreshes_total",
+			Name: name("gatehouse_jwks_refreshes_total", "gatehouse_issuer_jwks_refreshes_total"), ConstLabels: labels,
 			Help: "Fetches of the other issuer's key set, by result (ok, error).",
 		}, []string{"result"}),
 		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gatehouse_jwks_unknown_kids_total",
+			Name: name("gatehouse_jwks_unknown_kids_total", "gatehouse_issuer_jwks_unknown_kids_total"), ConstLabels: labels,
 			Help: "Tokens that named a key which was not known, by what was done: awaited a fetch, absent from the last one, throttled, crowded out.",
 		}, []string{"result"}),
 		foreign: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gatehouse_jwks_keys",
+			Name: name("gatehouse_jwks_keys", "gatehouse_issuer_jwks_keys"), ConstLabels: labels,
 			Help: "Keys of the other issuer that are in force.",
 		}),
 	}
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gatehouse_jwks_age_seconds",
+		Name: name("gatehouse_jwks_age_seconds", "gatehouse_issuer_jwks_age_seconds"), ConstLabels: labels,
 		Help: "Time since the other issuer's key set was fetched well; +Inf: it never was.",
 	}, func() float64 {
 		if seconds, ever := r.remote.age(time.Now()); ever {

@@ -27,6 +27,8 @@ type Inspection struct {
 	// question to the database; nil: none.
 	Refusal    error               `json:"-"`
 	Credential identity.Credential `json:"-"`
+	// From is the name of the issuer that it was taken for.
+	From string `json:"-"`
 }
 
 // Inspect decodes a token without trusting it, one that would be refused
@@ -53,6 +55,8 @@ func Inspect(raw string, v *Verifier, now time.Time) (Inspection, error) {
 	if v != nil {
 		in.Judged = true
 		in.Credential, in.Refusal = v.Verify(raw, now)
+		said, _ := v.Read(raw) // of one that cannot be read too
+		in.From = said.From
 	}
 	return in, nil
 }

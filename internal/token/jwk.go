@@ -125,8 +125,14 @@ func (j *jwk) octets(a algorithm) (Key, error) {
 	if least := a.hashBytes(); len(secret) < least {
 		return Key{}, fmt.Errorf("k is shorter than the %d bytes that its alg needs", least)
 	}
+	return newKey(octThumbprint(secret), a, secret).signingWith(secret), nil
+}
+
+// octThumbprint is RFC 7638 for a shared secret. It is not for the outside: whoever
+// has it can test guesses.
+func octThumbprint(secret []byte) string {
 	sum := sha256.Sum256([]byte(`{"k":"` + base64.RawURLEncoding.EncodeToString(secret) + `","kty":"oct"}`))
-	return newKey(base64.RawURLEncoding.EncodeToString(sum[:]), a, secret).signingWith(secret), nil
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 func (j *jwk) rsa(a algorithm) (Key, error) {

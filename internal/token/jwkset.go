@@ -165,6 +165,94 @@ func ReadPublishedSet(text []byte, algorithm string) (keys []Key, refused KeyFau
 	return unique, refused, nil
 }
 
+// PinnedSet makes the keys of another issuer from a JWK set that an operator gives
+// by hand, for these algorithms and no others. Like a set of our own it is refused
+// as a whole, with [KeyFaults], if anything is wrong with it, and so is a private
+// key, which is nobody's but the issuer's; only keys for encryption are passed over.
+// An RSA key that does not name its algorithm is for the first of them.
+func PinnedSet(text []byte, algorithms []string) (*KeySet, error) {
+	d, err := readDocument(text)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		faults    KeyFaults
+		set       = emptySet()
+		materials = map[string]int{}
+	)
+	for i, value := range d.Keys {
+		j, err := readJWK(value)
+		switch {
+		case err != nil:
+			faults.add(i, err)
+			continue
+		case j.Use == "enc":
+			continue
+		case j.isPrivate():
+			faults.add(i, errors.New("is a private key, which is its issuer's alone"))
+			continue
+		}
+		alg := j.algorithmOf()
+		if alg == "" && j.Type == "RSA" {
+			alg = firstRSA(algorithms)
+		}
+		if alg != "" && !pinned(algorithms, alg) {
+			faults.add(i, errors.New("is for an algorithm that is not among those of the issuer"))
+			continue
+		}
+		k, err := j.key(alg)
+		if err != nil {
+			faults.add(i, err)
+			continue
+		}
+		if _, taken := set.byID[k.id]; taken {
+			faults.add(i, errors.New("has the kid of another"))
+			continue
+		}
+		if first, taken := materials[k.material]; taken {
+			faults.add(i, fmt.Errorf("is the same key as keys[%d]", first))
+			continue
+		}
+		k.origin, k.sign, materials[k.material] = OriginSet, nil, i
+		set.byID[k.id] = k
+		set.add(k)
+	}
+	switch {
+	case len(faults) > 0:
+		return nil, faults
+	case len(set.keys) == 0:
+		return nil, errors.New("the set has no key")
+	}
+	return set, nil
+}
+
+// firstRSA is the first algorithm for RSA keys; empty: there is none.
+func firstRSA(algorithms []string) string {
+	for _, name := range algorithms {
+		if a, err := algorithmNamed(name); err == nil && a.family == familyRSA {
+			return name
+		}
+	}
+	return ""
+}
+
+// RemoteSet is the empty set of an issuer that publishes its keys, and what an RSA
+// key that does not name its algorithm is then taken for (see [ReadPublishedSet]).
+func RemoteSet(algorithms []string) Sources {
+	s := Sources{Remote: true, Algorithm: firstRSA(algorithms)}
+	if s.Algorithm == "" && len(algorithms) > 0 {
+		s.Algorithm = algorithms[0]
+	}
+	return s
+}
+
+// Shared reports an algorithm that uses a shared secret; known is false for what is
+// no algorithm here.
+func Shared(alg string) (shared, known bool) {
+	a, err := algorithmNamed(alg)
+	return err == nil && a.family == familyHMAC, err == nil
+}
+
 // JWKS is the set of public keys of our own (RFC 7517), for
 // /.well-known/jwks.json: what is fetched from another issuer is that issuer's
 // to publish, and shared secrets are nobody's.

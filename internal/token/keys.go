@@ -87,7 +87,7 @@ func SecretKey(secret []byte, alg string) (Key, error) {
 	}
 	secret = append([]byte(nil), secret...)
 	k := newKey(secretID(secret, alg), a, secret).signingWith(secret)
-	k.origin = OriginSecret
+	k.origin, k.material = OriginSecret, octThumbprint(secret)
 	return k, nil
 }
 

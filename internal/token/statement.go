@@ -12,7 +12,10 @@ import (
 // but for the signature. It can be kept and judged again, and is of no use to a
 // thief. The email is not part of it: no judgement looks at that.
 type Statement struct {
-	Profile   Profile // whose claims were looked for
+	// From is the name of the issuer that the token was taken for, and Claims says
+	// how its claims were read: "native", "supabase" or a mapping.
+	From, Claims string
+
 	Algorithm string
 	KeyID     string // empty: none named
 
@@ -28,19 +31,19 @@ type Statement struct {
 
 // Read takes a token apart and judges nothing but its form; its error says what is
 // wrong with that, as the cause of a [problem.TokenMalformed] does, and repeats
-// nothing of the token.
+// nothing of the token. Then only From and Claims are known.
 func (v *Verifier) Read(raw string) (Statement, error) {
 	r, _ := v.readers.Get().(*reader)
 	defer v.readers.Put(r)
-	t, err := r.read(raw, v.rules.Profile)
+	t, by, err := r.read(raw, &v.own, v.others.Load())
 	if err != nil {
-		return Statement{}, err
+		return Statement{From: by.name, Claims: by.claims}, err
 	}
-	return t.statement(v.rules.Profile), nil
+	return t.statement(by), nil
 }
 
 // statement copies: what was read are parts of the token's own text.
-func (t *unverified) statement(profile Profile) Statement {
+func (t *unverified) statement(by *party) Statement {
 	optional := func(x text) *string {
 		if !x.present {
 			return nil
@@ -63,7 +66,8 @@ func (t *unverified) statement(profile Profile) Statement {
 	}
 	c := &t.claims
 	return Statement{
-		Profile:     profile,
+		From:        by.name,
+		Claims:      by.claims,
 		Algorithm:   strings.Clone(t.header.algorithm),
 		KeyID:       strings.Clone(t.header.kid),
 		Subject:     optional(c.subject),
@@ -110,10 +114,12 @@ func (s Statement) claims() claims {
 }
 
 // Judge says what Verify would say of a token with this statement and a good
-// signature. Whether it has one is for the caller to know.
+// signature, by the rules of the issuer that it would be taken for. Whether it has
+// one is for the caller to know, and whether that issuer reads claims as they were
+// read.
 func (v *Verifier) Judge(s Statement, now time.Time) (identity.Credential, error) {
 	claims := s.claims()
-	c, err := v.judge(&claims, now)
+	c, err := v.Choose(s.Issuer, s.Algorithm).by.judge(&claims, now)
 	if err != nil {
 		return identity.Credential{}, err
 	}
@@ -131,34 +137,6 @@ type Place struct {
 	Found bool
 	// MayCome tells that another issuer may have published the key meanwhile.
 	MayCome bool
-}
-
-// Locate looks for the key of a token as Verify does, but does not wait for one.
-func (v *Verifier) Locate(algorithm, kid string) Place {
-	keys := v.keys.Load()
-	p := Place{Accepted: keys.accepts(algorithm)}
-	if !p.Accepted {
-		return p
-	}
-	p.Key, p.Found = keys.find(kid, algorithm)
-	p.MayCome = !p.Found && keys.mayCome(kid, algorithm)
-	if !p.Found {
-		p.Key = Key{}
-	}
-	return p
-}
-
-// Named reports whether there is a key of that name, of whatever algorithm.
-func (v *Verifier) Named(kid string) (Key, bool) {
-	k, ok := v.keys.Load().byID[kid]
-	return k, ok
-}
-
-// Terms are the rules that tokens are held against, without the keys.
-func (v *Verifier) Terms() Rules {
-	terms := v.rules
-	terms.Keys, terms.Await = nil, nil
-	return terms
 }
 
 // Authentic reports whether a token of which Verify said err has a good signature:

@@ -31,11 +31,11 @@ func TestAKeyIsLocatedAsVerifyFindsIt(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got := v.Locate(c.algorithm, c.kid)
+			got := v.Choose("", c.algorithm).Locate(c.algorithm, c.kid)
 			if got.Found != (got.Key.ID() != "") {
 				t.Errorf("found %t, with the key %q", got.Found, got.Key.ID())
 			}
-			_, named := v.Named(c.kid)
+			_, named := v.Choose("", c.algorithm).Named(c.kid)
 			if got.Key = (token.Key{}); !reflect.DeepEqual(got, c.want) || named != c.named {
 				t.Errorf("got %+v and named %t, want %+v and %t", got, named, c.want, c.named)
 			}
@@ -50,7 +50,7 @@ func TestAnUnknownKeyMayComeWhileAnotherIssuerIsAsked(t *testing.T) {
 	}
 	asked := false
 	v := verifier(t, token.Rules{Keys: set, Await: func(string) { asked = true }})
-	if got := v.Locate("RS256", "new"); !got.MayCome || got.Found || !got.Accepted {
+	if got := v.Choose("", "RS256").Locate("RS256", "new"); !got.MayCome || got.Found || !got.Accepted {
 		t.Errorf("got %+v", got)
 	}
 	if asked {
@@ -72,7 +72,7 @@ func TestWhatIsRefusedAfterTheSignatureIsAuthentic(t *testing.T) {
 
 func TestTheTermsHaveNoKeys(t *testing.T) {
 	v := verifier(t, token.Rules{Profile: token.Supabase, Leeway: time.Second, Await: func(string) {}})
-	got := v.Terms()
+	got := v.Choose("", "HS256").Terms()
 	if got.Keys != nil || got.Await != nil || got.Audience != "authenticated" || got.Leeway != time.Second {
 		t.Errorf("got %+v", got)
 	}
@@ -104,7 +104,7 @@ func FuzzAStatementIsJudgedAsTheTokenIs(f *testing.F) {
 			}
 			return
 		}
-		if !v.Locate(s.Algorithm, s.KeyID).Found {
+		if !v.Choose(s.Issuer, s.Algorithm).Locate(s.Algorithm, s.KeyID).Found {
 			return // the header names another algorithm
 		}
 		got, gotErr := v.Judge(s, now)

@@ -73,27 +73,50 @@ func newReader() *reader {
 	return &reader{strict: base64.RawURLEncoding.Strict()}
 }
 
-// read takes a token apart. Every error is the first row of the contract's
-// table: malformed. The result is good until the next read.
-func (r *reader) read(raw string, profile Profile) (t unverified, err error) {
+// read takes a token apart, in the words of the one whose it says that it is. Every
+// error is the first row of the contract's table: malformed. The result is good
+// until the next read.
+func (r *reader) read(raw string, own *party, others *trust) (t unverified, by *party, err error) {
+	by = own
 	header, payload, signature, err := split(raw)
 	if err != nil {
-		return unverified{}, err
+		return unverified{}, by, err
 	}
 	if err := r.readHeader(header); err != nil {
-		return unverified{}, err
+		return unverified{}, by, err
 	}
 	if r.decoded, err = r.decode(r.decoded, payload); err != nil {
-		return unverified{}, err
+		return unverified{}, by, err
 	}
-	if err := t.claims.read(&r.document, r.decoded, profile); err != nil {
-		return unverified{}, err
+	if others != nil {
+		iss, err := r.issuer(r.decoded)
+		if err != nil {
+			return unverified{}, by, err
+		}
+		by = others.choose(own, iss, r.header.algorithm)
+	}
+	if err := t.claims.read(&r.document, r.decoded, by.reading); err != nil {
+		return unverified{}, by, err
 	}
 	if r.signature, err = r.decode(r.signature, signature); err != nil {
-		return unverified{}, err
+		return unverified{}, by, err
 	}
 	t.header, t.signed, t.signature = r.header, raw[:len(raw)-1-len(signature)], r.signature
-	return t, nil
+	return t, by, nil
+}
+
+// issuer is who a payload says has issued it. It is read before everything else,
+// because it says how the rest is to be read; members come in any order.
+func (r *reader) issuer(payload []byte) (string, error) {
+	var iss text
+	d := &r.document
+	err := d.read(payload, func(name string) error {
+		if name == "iss" {
+			return iss.read(d)
+		}
+		return d.skip()
+	})
+	return iss.value, err
 }
 
 // split gives the three parts, encoded.
@@ -158,13 +181,11 @@ func (r *reader) readHeader(encoded string) (err error) {
 	return err
 }
 
-// read takes the claims of RFC 7519 section 4.1 and those that the profile
-// uses. A claim that nobody here reads may be of any type.
-func (c *claims) read(d *document, json []byte, profile Profile) error {
+// read takes the claims of RFC 7519 section 4.1 and those that the reading looks
+// for. A claim that nobody here reads may be of any type.
+func (c *claims) read(d *document, json []byte, how reading) error {
 	return d.read(json, func(name string) error {
 		switch name {
-		case "sub":
-			return c.subject.read(d)
 		case "iss":
 			return c.issuer.read(d)
 		case "jti":
@@ -180,15 +201,22 @@ func (c *claims) read(d *document, json []byte, profile Profile) error {
 			return c.issued.read(d)
 		case "sid":
 			return c.session.read(d)
+		}
+		if how.mapped != nil {
+			return how.mapped.take(c, d, name)
+		}
+		switch name {
+		case "sub":
+			return c.subject.read(d)
 		case "email":
 			return c.email.read(d)
 		}
 		switch {
-		case profile == Native && name == "company_id":
+		case how.profile == Native && name == "company_id":
 			return c.company.read(d)
-		case profile == Supabase && name == "role":
+		case name == "role" && (how.profile == Supabase || how.role):
 			return c.role.read(d)
-		case profile == Supabase && name == "app_metadata":
+		case how.profile == Supabase && name == "app_metadata":
 			return c.readAppMetadata(d)
 		}
 		return d.skip()

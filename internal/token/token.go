@@ -30,6 +30,14 @@ const (
 	Supabase
 )
 
+// String is what the profile is called where it is recorded.
+func (p Profile) String() string {
+	if p == Supabase {
+		return "supabase"
+	}
+	return "native"
+}
+
 // supabaseAudience and supabaseRole are what Supabase writes into the token of
 // every signed-in user; its API keys carry other roles and no audience.
 const (

@@ -14,9 +14,9 @@ import (
 
 // Verifier judges tokens. It may be used by several goroutines.
 type Verifier struct {
-	rules   Rules // but for the keys
-	keys    atomic.Pointer[KeySet]
-	readers sync.Pool // of *reader
+	own     party
+	others  atomic.Pointer[trust] // nil: nobody but us is trusted
+	readers sync.Pool             // of *reader
 }
 
 // NewVerifier refuses rules under which no token could be verified.
@@ -29,16 +29,23 @@ func NewVerifier(rules Rules) (*Verifier, error) {
 	case rules.Profile != Native && rules.Profile != Supabase:
 		return nil, errors.New("an unknown token profile")
 	}
-	v := &Verifier{rules: rules.complete(), readers: sync.Pool{New: func() any { return newReader() }}}
-	v.keys.Store(rules.Keys)
+	keys := rules.Keys
+	rules.Keys = nil
+	v := &Verifier{readers: sync.Pool{New: func() any { return newReader() }}}
+	v.own.name, v.own.rules, v.own.sessions = Own, rules.complete(), true
+	v.own.reading.profile, v.own.claims = rules.Profile, rules.Profile.String()
+	if rules.Profile == Supabase {
+		v.own.role = supabaseRole
+	}
+	v.own.keys.Store(keys)
 	return v, nil
 }
 
-// Replace puts other keys in force, for every Verify that begins from now on. One
+// Replace puts other keys of our own in force, for every Verify that begins from now on. One
 // that has begun may still answer by the keys of before: whoever remembers what
 // was verified must forget after the call, and must not take up an answer whose
 // question was asked before it forgot.
-func (v *Verifier) Replace(keys *KeySet) { v.keys.Store(keys) }
+func (v *Verifier) Replace(keys *KeySet) { v.own.keys.Store(keys) }
 
 // Verify returns what the token says, or the first problem in the order of the
 // contract's table (section 4). A problem of malformed tokens carries a cause
@@ -49,9 +56,9 @@ func (v *Verifier) Replace(keys *KeySet) { v.keys.Store(keys) }
 func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error) {
 	r, _ := v.readers.Get().(*reader)
 	defer v.readers.Put(r)
-	t, err := r.read(raw, v.rules.Profile)
-	keys := v.keys.Load()
-	if err == nil && !keys.accepts(t.header.algorithm) {
+	t, by, err := r.read(raw, &v.own, v.others.Load())
+	keys := by.keys.Load()
+	if err == nil && !by.accepts(keys, t.header.algorithm) {
 		err = errAlgorithm
 	}
 	if err != nil {
@@ -59,14 +66,14 @@ func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error
 	}
 	key, ok := keys.find(t.header.kid, t.header.algorithm)
 	if !ok && keys.mayCome(t.header.kid, t.header.algorithm) {
-		if key, ok, err = v.await(t.header.kid, t.header.algorithm); err != nil {
+		if key, ok, err = by.await(t.header.kid, t.header.algorithm); err != nil {
 			return identity.Credential{}, err
 		}
 	}
 	if !ok || key.verify(t.signed, t.signature) != nil {
 		return identity.Credential{}, problem.TokenSignature
 	}
-	c, err := v.judge(&t.claims, now)
+	c, err := by.judge(&t.claims, now)
 	if err != nil {
 		return identity.Credential{}, err
 	}
@@ -80,11 +87,11 @@ func (v *Verifier) Verify(raw string, now time.Time) (identity.Credential, error
 // await asks for a key that is not known yet, and looks again. While the other
 // issuer's keys could never be fetched there is no telling whether the token is
 // good, and that is no refusal of it.
-func (v *Verifier) await(kid, alg string) (Key, bool, error) {
-	if v.rules.Await != nil {
-		v.rules.Await(kid)
+func (p *party) await(kid, alg string) (Key, bool, error) {
+	if p.rules.Await != nil {
+		p.rules.Await(kid)
 	}
-	keys := v.keys.Load()
+	keys := p.keys.Load()
 	key, ok := keys.find(kid, alg)
 	if !ok && !keys.fetched {
 		return Key{}, false, problem.Unavailable.Because(errNeverFetched)
@@ -95,25 +102,25 @@ func (v *Verifier) await(kid, alg string) (Key, bool, error) {
 var errNeverFetched = errors.New("the token names a key, and the set of keys to look for it in could not be fetched yet")
 
 // judge goes down the rows of the table that come after the signature.
-func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) {
+func (p *party) judge(t *claims, now time.Time) (identity.Credential, error) {
 	none := identity.Credential{}
-	if t.expires.present && !now.Before(t.expires.at.Add(v.rules.Leeway)) {
+	if t.expires.present && !now.Before(t.expires.at.Add(p.rules.Leeway)) {
 		return none, problem.TokenExpired
 	}
-	latest := now.Add(v.rules.Leeway)
+	latest := now.Add(p.rules.Leeway)
 	if t.notBefore.present && t.notBefore.at.After(latest) || t.issued.present && t.issued.at.After(latest) {
 		return none, problem.TokenNotYetValid
 	}
-	if want := v.rules.Audience; want != "" && t.audience.present && !slices.Contains(t.audience.values, want) {
+	if want := p.rules.Audience; want != "" && t.audience.present && !slices.Contains(t.audience.values, want) {
 		return none, problem.TokenAudience(want)
 	}
-	if want := v.rules.Issuer; want != "" && t.issuer.value != want {
+	if want := p.rules.Issuer; want != "" && t.issuer.value != want {
 		return none, problem.TokenIssuer
 	}
-	if v.rules.Profile == Supabase && t.role.value != supabaseRole {
+	if p.role != "" && t.role.value != p.role {
 		return none, problem.TokenRole
 	}
-	if missing := v.missing(t); len(missing) > 0 {
+	if missing := p.missing(t); len(missing) > 0 {
 		return none, problem.ClaimsMissing(missing...)
 	}
 
@@ -139,7 +146,8 @@ func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) 
 			return none, problem.CompanyInvalid
 		}
 	}
-	if t.session.present {
+	c.Issuer = p.beyond
+	if t.session.present && p.sessions {
 		// An unreadable name leaves the zero session, which no login ever has.
 		c.HasSession = true
 		if id, err := identity.ParseSessionID(t.session.value); err == nil {
@@ -150,9 +158,9 @@ func (v *Verifier) judge(t *claims, now time.Time) (identity.Credential, error) 
 }
 
 // missing names the required claims that are absent, in the contract's order.
-func (v *Verifier) missing(t *claims) []string {
+func (p *party) missing(t *claims) []string {
 	var names []string
-	if v.rules.Audience != "" && !t.audience.present {
+	if p.rules.Audience != "" && !t.audience.present {
 		names = append(names, "aud")
 	}
 	if !t.expires.present {

@@ -149,6 +149,7 @@ func (v visit) yaml(b block) error {
 			if top["kind"] != "Kustomization" && meta["name"] == nil && meta["generateName"] == nil {
 				return fmt.Errorf("a %v without a name", top["kind"])
 			}
+		case has("issuers"): // read by the commands that follow it
 		case has("services"), has("groups"), has("scrape_configs"), has("meshConfig"):
 		default:
 			return fmt.Errorf("yaml with %v at the top is nothing that is known here", slices.Sorted(maps.Keys(top)))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
 	ops "github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/issuers"
 	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/postgres"
 	"github.com/atenex/gatehouse/internal/serve"
@@ -64,6 +66,13 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var byIssuer func(issuer string) func(token.Key) func()
+	if s.Tokens.IssuersFile != "" {
+		if byIssuer, err = countByIssuer(p.Metrics); err != nil {
+			return err
+		}
+		counter = both(counter, byIssuer(token.Own))
+	}
 	ring, rules, err := wiring.KeyRing(s.Tokens, keyring.Options{Counter: counter, Registerer: p.Metrics, Logger: p.Log})
 	if err != nil {
 		return daemon.Misused(err)
@@ -73,6 +82,14 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 		return daemon.Misused(err)
 	}
 	ring.OnChange(verifier.Replace)
+	book, err := wiring.Issuers(s, verifier, issuers.Options{Counter: byIssuer, Registerer: p.Metrics, Logger: p.Log})
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	if book != nil {
+		ring.OnChange(func(*token.KeySet) { book.Refresh() })
+		warnUnchecked(book, p.Log)
+	}
 	fit := fitMemory(s.Activity, p.Log)
 	options := Rules(s, verifier)
 	if err := AddRoutes(&options, s); err != nil {
@@ -96,6 +113,9 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 		// In this order: the keys are replaced first (see above), and then what they
 		// were good for is forgotten.
 		ring.OnChange(func(*token.KeySet) { tokens.Forget() })
+		if book != nil {
+			book.OnChange(tokens.Forget)
+		}
 		options.Verifier = tokens
 	}
 	// A gate that asks nothing is ready at once.
@@ -153,8 +173,9 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	go ring.Run(watching, p.Hangups)
+	go wiring.WatchIssuers(watching, book)
 	go func() {
-		awaitKeys(watching, ring, p.Log)
+		awaitKeys(watching, ring, book, p.Log)
 		gate.WatchReady(watching, ping, func() {
 			serving.Store(true)
 			state.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
@@ -181,6 +202,15 @@ func run(ctx context.Context, p *daemon.Process, stdout io.Writer) error {
 			p.Log.Info("draining", "for", p.Drain.String())
 		}),
 	)
+}
+
+// warnUnchecked says what is right and dangerous, as it is said of settings.
+func warnUnchecked(book *issuers.Book, log *slog.Logger) {
+	for _, i := range book.Issuers() {
+		if i.Unchecked {
+			log.Warn("users of an issuer are not looked up: deleted, disabled and revoked ones keep their access until their tokens expire", "issuer", i.Name)
+		}
+	}
 }
 
 // remember puts memory before the store, and a listener beside it that says what

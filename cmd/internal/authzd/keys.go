@@ -3,11 +3,13 @@ package authzd
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/atenex/gatehouse/internal/issuers"
 	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/token"
 )
@@ -18,14 +20,22 @@ import (
 // the same, and the others get the 503 that says so.
 const keyPatience = 10 * time.Second
 
-func awaitKeys(ctx context.Context, ring *keyring.Ring, log *slog.Logger) {
+func awaitKeys(ctx context.Context, ring *keyring.Ring, book *issuers.Book, log *slog.Logger) {
+	all := []<-chan struct{}{ring.Settled()}
+	if book != nil {
+		all = slices.Concat(all, book.Settled())
+	}
 	enough := time.NewTimer(keyPatience)
 	defer enough.Stop()
-	select {
-	case <-ctx.Done():
-	case <-ring.Settled():
-	case <-enough.C:
-		log.Warn("the key set of the other issuer could not be fetched yet; tokens that it signed are answered 503 until it is", "waited", keyPatience)
+	for _, settled := range all {
+		select {
+		case <-ctx.Done():
+			return
+		case <-settled:
+		case <-enough.C:
+			log.Warn("the key set of the other issuer could not be fetched yet; tokens that it signed are answered 503 until it is", "waited", keyPatience)
+			return
+		}
 	}
 }
 
@@ -43,20 +53,60 @@ func countVerified(registerer prometheus.Registerer) (func(token.Key) func(), er
 	if err := registerer.Register(verified); err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex
-	named := map[string]bool{}
+	var names keyNames
 	return func(k token.Key) func() {
-		name := string(k.Origin())
-		if k.Origin() == token.OriginSet || k.Origin() == token.OriginFetched {
-			name = k.ID()
-			mu.Lock()
-			defer mu.Unlock()
-			if len(named) >= maxCountedKeys && !named[name] {
-				name = "other"
-			} else {
-				named[name] = true
-			}
-		}
-		return verified.WithLabelValues(k.Algorithm(), name).Inc
+		return verified.WithLabelValues(k.Algorithm(), names.of("", k)).Inc
 	}, nil
+}
+
+// countByIssuer does the same for several issuers, in a metric of its own: the names
+// of keys are each issuer's own, and what is counted of ours must not grow by theirs.
+func countByIssuer(registerer prometheus.Registerer) (func(issuer string) func(token.Key) func(), error) {
+	verified := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gatehouse_authz_tokens_verified_by_issuer_total",
+		Help: "Tokens whose signature and claims were found good, by issuer (own, or its name in the file of issuers), algorithm and key: its kid, or secret, pem, or other past a bound of names.",
+	}, []string{"issuer", "alg", "key"})
+	if err := registerer.Register(verified); err != nil {
+		return nil, err
+	}
+	var names keyNames
+	return func(issuer string) func(token.Key) func() {
+		return func(k token.Key) func() {
+			return verified.WithLabelValues(issuer, k.Algorithm(), names.of(issuer, k)).Inc
+		}
+	}, nil
+}
+
+// both counts in two places.
+func both(a, b func(token.Key) func()) func(token.Key) func() {
+	return func(k token.Key) func() {
+		first, second := a(k), b(k)
+		return func() {
+			first()
+			second()
+		}
+	}
+}
+
+// keyNames are the labels of keys, in a bounded number.
+type keyNames struct {
+	mu    sync.Mutex
+	named map[string]bool
+}
+
+func (n *keyNames) of(issuer string, k token.Key) string {
+	if k.Origin() != token.OriginSet && k.Origin() != token.OriginFetched {
+		return string(k.Origin())
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	name := issuer + " " + k.ID()
+	if len(n.named) >= maxCountedKeys && !n.named[name] {
+		return "other"
+	}
+	if n.named == nil {
+		n.named = map[string]bool{}
+	}
+	n.named[name] = true
+	return k.ID()
 }

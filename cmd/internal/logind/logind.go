@@ -18,6 +18,7 @@ import (
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/health"
+	"github.com/atenex/gatehouse/internal/issuers"
 	"github.com/atenex/gatehouse/internal/keyring"
 	"github.com/atenex/gatehouse/internal/password"
 	"github.com/atenex/gatehouse/internal/postgres"
@@ -59,6 +60,13 @@ func run(ctx context.Context, p *daemon.Process) error {
 	ring.OnChange(verifier.Replace)
 	// Never without a key that signs: the ring takes no such set.
 	ring.OnChange(func(keys *token.KeySet) { _ = issuer.Replace(keys) })
+	book, err := wiring.Issuers(s, verifier, issuers.Options{Registerer: p.Metrics, Logger: p.Log})
+	if err != nil {
+		return daemon.Misused(err)
+	}
+	if book != nil {
+		ring.OnChange(func(*token.KeySet) { book.Refresh() })
+	}
 	passwords, err := password.New(password.Options{
 		Scheme:           password.Scheme(s.Passwords.Scheme),
 		Upgrade:          s.Passwords.Upgrade,
@@ -163,6 +171,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 	})
 	running.Go(func() { service.Record(background) })
 	running.Go(func() { ring.Run(background, p.Hangups) })
+	running.Go(func() { wiring.WatchIssuers(background, book) })
 	defer running.Wait() // before the store is closed
 	defer stop()
 	defer flush(service)

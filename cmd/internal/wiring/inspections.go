@@ -24,6 +24,11 @@ func Inspections() []config.Inspection {
 			Find: func(s *config.Settings, _ config.Need) config.Faults { return setFaults(s.Tokens) },
 		},
 		{
+			Need: config.NeedAuthz | config.NeedLogin | config.NeedVerify | config.NeedSign | config.NeedUp,
+			Of:   []string{"ISSUERS_FILE", "JWT_ISSUER", "TOKEN_PROFILE", "USER_CHECK"},
+			Find: issuerFaults,
+		},
+		{
 			Need: config.NeedAuthz | config.NeedUp,
 			Of:   []string{"DECISION_LOG"},
 			Find: decisionLogFaults,

@@ -316,7 +316,8 @@ type Token struct {
 	// What is wrong with its form, in our words. Nothing but the profile is known of
 	// a token that cannot be read.
 	Malformed string `protobuf:"bytes,2,opt,name=malformed,proto3" json:"malformed,omitempty"`
-	// How its claims were read: "native" or "supabase".
+	// How its claims were read: "native", "supabase" or, of an issuer with claims of its
+	// own, where each was looked for.
 	Profile string `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
 	// The algorithm that it names.
 	Algorithm string `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
@@ -348,7 +349,10 @@ type Token struct {
 	// The roles that it grants (Supabase's app_metadata.roles).
 	Roles []string `protobuf:"bytes,17,rep,name=roles,proto3" json:"roles,omitempty"`
 	// Some text is not as in the token: it was cut, or had what cannot be printed.
-	Altered       bool `protobuf:"varint,18,opt,name=altered,proto3" json:"altered,omitempty"`
+	Altered bool `protobuf:"varint,18,opt,name=altered,proto3" json:"altered,omitempty"`
+	// The issuer that it was taken for by its own word, by the name that the operator
+	// gave it; empty: our own.
+	IssuedBy      string `protobuf:"bytes,19,opt,name=issued_by,json=issuedBy,proto3" json:"issued_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -507,6 +511,13 @@ func (x *Token) GetAltered() bool {
 		return x.Altered
 	}
 	return false
+}
+
+func (x *Token) GetIssuedBy() string {
+	if x != nil {
+		return x.IssuedBy
+	}
+	return ""
 }
 
 // Standing is what was true of a user at the moment of a check.
@@ -785,7 +796,7 @@ const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"\x05cause\x18\x10 \x01(\tR\x05cause\x12)\n" +
 	"\x05token\x18\x11 \x01(\v2\x13.gatehouse.v1.TokenR\x05token\x122\n" +
 	"\bstanding\x18\x12 \x01(\v2\x16.gatehouse.v1.StandingR\bstanding\x12!\n" +
-	"\fpath_altered\x18\x13 \x01(\bR\vpathAltered\"\xfa\x04\n" +
+	"\fpath_altered\x18\x13 \x01(\bR\vpathAltered\"\x97\x05\n" +
 	"\x05Token\x12\x1a\n" +
 	"\bverified\x18\x01 \x01(\bR\bverified\x12\x1c\n" +
 	"\tmalformed\x18\x02 \x01(\tR\tmalformed\x12\x18\n" +
@@ -809,7 +820,8 @@ const file_gatehouse_v1_decision_proto_rawDesc = "" +
 	"company_id\x18\x0f \x01(\tR\tcompanyId\x12\x12\n" +
 	"\x04role\x18\x10 \x01(\tR\x04role\x12\x14\n" +
 	"\x05roles\x18\x11 \x03(\tR\x05roles\x12\x18\n" +
-	"\aaltered\x18\x12 \x01(\bR\aalteredB\n" +
+	"\aaltered\x18\x12 \x01(\bR\aaltered\x12\x1b\n" +
+	"\tissued_by\x18\x13 \x01(\tR\bissuedByB\n" +
 	"\n" +
 	"\b_subjectB\r\n" +
 	"\v_session_id\"\xd9\x02\n" +
