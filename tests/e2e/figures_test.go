@@ -157,7 +157,7 @@ func writeFigures(t *testing.T, page string, rows []string) {
 	figures := fmt.Sprintf("`make edge-figures`, %s, Envoy %s, %s/%s, %d processors:\n\n%s\n",
 		time.Now().UTC().Format(time.DateOnly), binary.Version, runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), strings.Join(rows, "\n"))
 	t.Log("\n" + figures)
-	if err := os.WriteFile(page, []byte(before+begin+figures+end+after), 0o644); err != nil { //nolint:gosec // a page of the manual
+	if err := os.WriteFile(page, []byte(before+begin+figures+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
