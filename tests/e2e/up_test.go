@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -76,6 +78,20 @@ func TestUpAsAStrangerRunsIt(t *testing.T) {
 	}
 	if strings.Contains(u.stderr.String(), shown.Password) {
 		t.Error("the demo's password is in the log")
+	}
+
+	// The printed file is for a shell beside it.
+	line := regexp.MustCompile(`set -a; \. (\S+); set \+a`).FindStringSubmatch(u.stdout.String())
+	if line == nil {
+		t.Fatalf("no file of settings is named: %s", u.stdout.String())
+	}
+	if info, err := os.Stat(line[1]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file of settings, which holds secrets: %v, %v", info, err)
+	}
+	beside := exec.Command("sh", "-c", line[0]+`; "$0" user show demo@example.com --output json && "$0" token mint --user demo@example.com`, filepath.Join(binaries, "gatehouse"))
+	beside.Dir = t.TempDir()
+	if said, err := beside.CombinedOutput(); err != nil || !strings.Contains(string(said), a.field(t, "user_id")) || !strings.Contains(string(said), "eyJ") {
+		t.Errorf("the operator's command beside it: %v: %s", err, said)
 	}
 
 	all := descendants(t, u.cmd.Process.Pid)
