@@ -56,7 +56,7 @@ func refuse(at room, f source, imported string) string {
 	case ours:
 		may := slices.Concat(leaves, []string{at.path}, at.may)
 		if f.test {
-			may = append(may, at.tests...)
+			may = slices.Concat(may, at.tests, forTests)
 		}
 		if slices.Contains(leaves, at.path) && !f.test {
 			may = at.may // a leaf knows no other, unless its row says so
@@ -107,6 +107,8 @@ func TestTableRefuses(t *testing.T) {
 		{"everybody knows the leaves", "internal/token/verify.go", module + "/internal/identity", false},
 		{"no shipped code makes databases as tests do", "cmd/gatehouse/up.go", module + "/internal/postgres/postgrestest", true},
 		{"tests do", "cmd/gatehouse/up_test.go", module + "/internal/postgres/postgrestest", false},
+		{"nor asks how busy the machine is", "authz/check.go", module + "/internal/starved", true},
+		{"which tests do", "authz/check_test.go", module + "/internal/starved", false},
 		{"Envoy's messages stop at a few files of authz", "authz/policy.go", envoyAPI, true},
 		{"which read the request", "authz/request.go", envoyAPI, false},
 		{"the route table knows no Envoy", "envoy/routes/read.go", envoyAPI, true},

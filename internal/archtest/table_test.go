@@ -8,6 +8,9 @@ package archtest
 // leaves may be imported by everybody else and are not repeated in the rows.
 var leaves = []string{"internal/identity", "internal/problem"}
 
+// forTests may be imported by everybody's tests, and by no shipped code.
+var forTests = []string{"internal/starved"}
+
 var rooms = []room{
 	{path: "internal/identity", may: []string{"internal/problem"}},
 	{path: "internal/problem"},
@@ -29,6 +32,7 @@ var rooms = []room{
 	{path: "internal/postgres", tests: []string{"internal/postgres/postgrestest"}},
 	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
 	{path: "internal/serve"},
+	{path: "internal/starved"},
 	{path: "internal/token"},
 	{path: "internal/tracing"},
 
