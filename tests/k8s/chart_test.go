@@ -223,6 +223,8 @@ func TestWrongValuesAreRefusedWithTheirNames(t *testing.T) {
 		{"half a digest", secret + ",image.digests.authz=sha256:12", []string{"/image/digests/authz"}},
 		{"two route tables", secret + ",routes.table=x,routes.existingConfigMap=y", []string{"only one of them"}},
 		{"a route table by two names", secret + ",routes.table=x,config.ROUTES=explicit", []string{"config.ROUTES and a table in routes"}},
+		{"two files of issuers", secret + ",issuers.file=x,issuers.existingConfigMap=y", []string{"issuers.file and issuers.existingConfigMap: only one of them"}},
+		{"a file of issuers by two names", secret + ",issuers.file=x,login.config.ISSUERS_FILE=/x", []string{"config.ISSUERS_FILE and a file in issuers"}},
 		{"a password beside a URL", secret + ",database.passwordKey=p", []string{"database.passwordKey is for database.urlKey"}},
 		{"Envoy without its upstreams", secret + ",envoy.enabled=true", []string{"config.INGEST_SERVICE_URL is required"}},
 		{"Envoy whom login does not trust", secret + ",envoy.enabled=true," + urls, []string{"config.TRUSTED_PROXIES is required", "10.244.0.0/16"}},

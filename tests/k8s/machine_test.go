@@ -33,7 +33,7 @@ func newMachine(t *testing.T, list []object) *machine {
 		"password":     "test-password",
 		"service-role": "test-service-role-key",
 	}}
-	for _, dir := range []string{"config", "routes", "scripts", "keys", "log"} {
+	for _, dir := range []string{"config", "routes", "scripts", "keys", "issuers", "log"} {
 		if err := os.Mkdir(filepath.Join(m.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +44,8 @@ func newMachine(t *testing.T, list []object) *machine {
 		case o.Kind != "ConfigMap":
 		case strings.HasSuffix(o.Metadata.Name, "-routes"):
 			into = "routes"
+		case strings.HasSuffix(o.Metadata.Name, "-issuers"):
+			into = "issuers"
 		case strings.HasSuffix(o.Metadata.Name, "-envoy"):
 			into = "scripts"
 		}
@@ -94,6 +96,21 @@ func (m *machine) makeRoutes(t *testing.T) {
 	}
 }
 
+// makeIssuers puts a file of issuers, and the secret of one, where a Secret of
+// somebody else's would have them.
+func (m *machine) makeIssuers(t *testing.T) {
+	t.Helper()
+	for name, text := range map[string]string{
+		"supabase-jwt-secret": "test-secret-made-of-obvious-words-for-supabase",
+		"others.yaml": "issuers:\n- name: supabase\n  issuer: https://other.example\n  algorithms: [HS256]\n" +
+			"  keys: { secret_file: supabase-jwt-secret }\n  profile: supabase\n",
+	} {
+		if err := os.WriteFile(filepath.Join(m.dir, "issuers", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // local turns a path of the pod into one of the test.
 func (m *machine) local(text string) string {
 	return strings.NewReplacer(
@@ -101,6 +118,7 @@ func (m *machine) local(text string) string {
 		"/etc/gatehouse/routes/", filepath.Join(m.dir, "routes")+"/",
 		"/etc/gatehouse/envoy/", filepath.Join(m.dir, "scripts")+"/",
 		"/etc/gatehouse/keys/", filepath.Join(m.dir, "keys")+"/",
+		"/etc/gatehouse/issuers/", filepath.Join(m.dir, "issuers")+"/",
 		"/var/log/gatehouse/", filepath.Join(m.dir, "log")+"/",
 	).Replace(text)
 }
@@ -153,6 +171,7 @@ func TestTheProgramsTakeTheSettingsOfEveryExample(t *testing.T) {
 			m := newMachine(t, render(t, "gate", "default", "-f", file))
 			m.makeKeys(t)
 			m.makeRoutes(t)
+			m.makeIssuers(t)
 			for _, o := range m.list {
 				var program string
 				args := []string{"healthcheck"}

@@ -63,6 +63,9 @@
 {{- if .keysKey }}
 - { name: GATEWAY_JWT_KEYS_FILE, value: /etc/gatehouse/keys/keys.json }
 {{- end }}
+{{- if include "gatehouse.issuersVolume" .root }}
+- { name: GATEWAY_ISSUERS_FILE, value: /etc/gatehouse/issuers/{{ .root.Values.issuers.key }} }
+{{- end }}
 {{ include "gatehouse.databaseEnv" (dict "root" .root) }}
 {{- include "gatehouse.configEnv" . }}
 {{- include "gatehouse.tracingEnv" .root }}

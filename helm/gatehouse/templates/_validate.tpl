@@ -24,6 +24,12 @@
 {{- if and (or $v.routes.table $v.routes.existingConfigMap) (hasKey $v.config "ROUTES") -}}
 {{- fail "config.ROUTES and a table in routes: only one of them" -}}
 {{- end -}}
+{{- if and $v.issuers.file $v.issuers.existingConfigMap -}}
+{{- fail "issuers.file and issuers.existingConfigMap: only one of them" -}}
+{{- end -}}
+{{- if and (or $v.issuers.file $v.issuers.existingConfigMap $v.issuers.existingSecret) (or (hasKey $v.config "ISSUERS_FILE") (hasKey $v.authz.config "ISSUERS_FILE") (hasKey $v.login.config "ISSUERS_FILE")) -}}
+{{- fail "config.ISSUERS_FILE and a file in issuers: only one of them" -}}
+{{- end -}}
 {{- if and $v.database.urlKey $v.database.passwordKey -}}
 {{- fail "database.passwordKey is for database.urlKey \"\": a URL brings its password with it" -}}
 {{- end -}}
