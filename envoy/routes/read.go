@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/atenex/gatehouse/internal/strictyaml"
 )
 
 // The tables that ship, one file each: prefix (whole services behind one prefix
@@ -64,7 +66,7 @@ const largestTable = 4 << 20
 // IsTable reports whether a text says routes at its top level, as a table does
 // and a configuration of Envoy does not.
 func IsTable(data []byte) bool {
-	root, err := document(data)
+	root, err := strictyaml.Document(data)
 	if err != nil || root == nil || root.Kind != yaml.MappingNode {
 		return false
 	}
@@ -79,10 +81,10 @@ func IsTable(data []byte) bool {
 // ParseOf is Parse for a text of a file with this name.
 func ParseOf(name string, data []byte) (Table, error) {
 	t, err := Parse(data)
-	if err != nil {
-		return Table{}, inFile(name, err)
+	if faults, ok := errors.AsType[Faults](err); ok {
+		return Table{}, faults.Of(name)
 	}
-	return t, nil
+	return t, err
 }
 
 // Parse reads a table from YAML and validates it. Unknown keys, keys given
@@ -90,7 +92,7 @@ func ParseOf(name string, data []byte) (Table, error) {
 // mode: what an operator did not write down is not guessed. What is wrong with
 // the table comes all at once, as Faults with their lines.
 func Parse(data []byte) (Table, error) {
-	root, err := document(data)
+	root, err := strictyaml.Document(data)
 	if err != nil {
 		if faults, ok := errors.AsType[Faults](err); ok {
 			return Table{}, faults
@@ -100,31 +102,31 @@ func Parse(data []byte) (Table, error) {
 	if root == nil {
 		return Table{}, Faults{{Text: "no routes"}}
 	}
-	y := &yamlReader{}
+	y := newReader()
 	t := y.table(root)
-	return t, slices.Concat(y.faults, t.faults()).err()
+	return t, slices.Concat(y.Faults, t.faults()).Err()
 }
 
 func (y *yamlReader) table(n *yaml.Node) Table {
 	t := Table{Upstreams: map[string]Upstream{}}
-	t.at = y.object(n, "", map[string]func(*yaml.Node){
+	t.at = y.Object(n, "", strictyaml.Fields{
 		"upstreams": func(n *yaml.Node) {
 			// Their names are the operator's, so every key is one.
 			if n.Kind != yaml.MappingNode {
-				y.fault(n, "", "upstreams: want a mapping of names, not %s", shown(n))
+				y.Fault(n.Line, "", "upstreams: want a mapping of names, not %s", y.Shown(n))
 				return
 			}
 			for i := 0; i+1 < len(n.Content); i += 2 {
 				name := n.Content[i]
 				if first, twice := t.Upstreams[name.Value]; twice {
-					y.fault(name, fmt.Sprintf("upstream %q", name.Value), "the name is used twice, first in line %d", first.at.self)
+					y.Fault(name.Line, fmt.Sprintf("upstream %q", name.Value), "the name is used twice, first in line %d", first.at.Self)
 					continue
 				}
-				t.Upstreams[name.Value] = y.upstream(name, itself(n.Content[i+1]))
+				t.Upstreams[name.Value] = y.upstream(name, strictyaml.Itself(n.Content[i+1]))
 			}
 		},
 		"routes": func(n *yaml.Node) {
-			y.list(n, "", "routes", func(item *yaml.Node) {
+			y.List(n, "", "routes", func(item *yaml.Node) {
 				t.Routes = append(t.Routes, y.route(item, len(t.Routes)+1))
 			})
 		},
@@ -136,35 +138,35 @@ func (y *yamlReader) upstream(name, n *yaml.Node) Upstream {
 	var u Upstream
 	in := fmt.Sprintf("upstream %q", name.Value)
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" { // "ingest:" and nothing behind it
-		u.at = lines{self: name.Line}
+		u.at = strictyaml.Lines{Self: name.Line}
 		return u
 	}
-	u.at = y.object(n, in, map[string]func(*yaml.Node){
+	u.at = y.Object(n, in, strictyaml.Fields{
 		"url":           y.text(in, "url", &u.URL),
-		"authorization": y.boolean(in, "authorization", &u.Authorization),
+		"authorization": y.Boolean(in, "authorization", &u.Authorization),
 		"headers": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"forward": y.texts(in, "headers.forward", &u.Headers.Forward),
 				"drop":    y.texts(in, "headers.drop", &u.Headers.Drop),
 			})
 		},
-		"http2":    y.boolean(in, "http2", &u.HTTP2),
-		"grpc_web": y.boolean(in, "grpc_web", &u.GRPCWeb),
+		"http2":    y.Boolean(in, "http2", &u.HTTP2),
+		"grpc_web": y.Boolean(in, "grpc_web", &u.GRPCWeb),
 		"tls": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"ca":          y.text(in, "tls.ca", &u.TLS.CA),
 				"server_name": y.text(in, "tls.server_name", &u.TLS.ServerName),
 			})
 		},
 		"timeouts": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"idle":    y.duration(in, "timeouts.idle", &u.Timeouts.Idle),
 				"total":   y.duration(in, "timeouts.total", &u.Timeouts.Total),
 				"connect": y.duration(in, "timeouts.connect", &u.ConnectTimeout),
 			})
 		},
 		"connections": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"max":     y.number(in, "connections.max", &u.Connections.Max),
 				"waiting": y.number(in, "connections.waiting", &u.Connections.Waiting),
 			})
@@ -172,7 +174,7 @@ func (y *yamlReader) upstream(name, n *yaml.Node) Upstream {
 		"retries": y.number(in, "retries", &u.Retries),
 		"unset":   y.answer(in, "unset", &u.Unset),
 	})
-	u.at.self = name.Line
+	u.at.Self = name.Line
 	return u
 }
 
@@ -182,13 +184,13 @@ func (y *yamlReader) route(n *yaml.Node, count int) Route {
 	// The name first, so that faults can say it.
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if value := itself(n.Content[i+1]); n.Content[i].Value == "name" && value.Kind == yaml.ScalarNode && value.Value != "" {
+			if value := strictyaml.Itself(n.Content[i+1]); n.Content[i].Value == "name" && value.Kind == yaml.ScalarNode && value.Value != "" {
 				in = fmt.Sprintf("route %q", value.Value)
 			}
 		}
 	}
 	moded := false
-	r.at = y.object(n, in, map[string]func(*yaml.Node){
+	r.at = y.Object(n, in, strictyaml.Fields{
 		"name":     y.text(in, "name", &r.Name),
 		"path":     y.text(in, "path", &r.Match.Path),
 		"template": y.text(in, "template", &r.Match.Template),
@@ -196,41 +198,41 @@ func (y *yamlReader) route(n *yaml.Node, count int) Route {
 		"methods":  y.texts(in, "methods", &r.Methods),
 		"mode": func(n *yaml.Node) {
 			moded = true
-			text, ok := y.scalar(n, in, "mode", "!!str", "strict, initial or none")
+			text, ok := y.Scalar(n, in, "mode", "strict, initial or none", "!!str")
 			if !ok {
 				return
 			}
 			if err := r.Mode.UnmarshalText([]byte(text)); err != nil {
-				y.fault(n, in, "%v", err)
+				y.Fault(n.Line, in, "%v", err)
 			}
 		},
 		"roles":    y.texts(in, "roles", &r.Roles),
 		"upstream": y.text(in, "upstream", &r.Upstream),
 		"headers": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"forward": y.texts(in, "headers.forward", &r.Headers.Forward),
 				"drop":    y.texts(in, "headers.drop", &r.Headers.Drop),
 			})
 		},
 		"timeouts": func(n *yaml.Node) {
-			y.object(n, in, map[string]func(*yaml.Node){
+			y.Object(n, in, strictyaml.Fields{
 				"idle":  y.duration(in, "timeouts.idle", &r.Timeouts.Idle),
 				"total": y.duration(in, "timeouts.total", &r.Timeouts.Total),
 			})
 		},
 		"rate_limit": y.rateLimit(in, &r),
 		"max_body":   y.size(in, "max_body", &r.MaxBody),
-		"websocket":  y.boolean(in, "websocket", &r.WebSocket),
+		"websocket":  y.Boolean(in, "websocket", &r.WebSocket),
 		"opens":      y.texts(in, "opens", &r.Opens),
 		"answer":     y.answer(in, "answer", &r.Answer),
 	})
-	_, answers := r.at.keys["answer"]
+	answers := r.at.Has("answer")
 	switch {
 	case n.Kind != yaml.MappingNode:
 	case !moded && !answers:
-		y.fault(n, in, "mode is missing: want strict, initial or none")
+		y.Fault(n.Line, in, "mode is missing: want strict, initial or none")
 	case moded && answers:
-		y.faults = append(y.faults, Fault{Line: r.at.of("mode"), In: in, Text: "a route with an answer has no mode"})
+		y.Fault(r.at.Of("mode"), in, "a route with an answer has no mode")
 	}
 	return r
 }
@@ -238,7 +240,7 @@ func (y *yamlReader) route(n *yaml.Node, count int) Route {
 func (y *yamlReader) answer(in, key string, to **Answer) func(*yaml.Node) {
 	return func(n *yaml.Node) {
 		a := &Answer{}
-		y.object(n, in, map[string]func(*yaml.Node){
+		y.Object(n, in, strictyaml.Fields{
 			"status": y.number(in, key+".status", &a.Status),
 			"detail": y.text(in, key+".detail", &a.Detail),
 		})
@@ -250,12 +252,12 @@ func (y *yamlReader) answer(in, key string, to **Answer) func(*yaml.Node) {
 func (y *yamlReader) rateLimit(in string, r *Route) func(*yaml.Node) {
 	return func(n *yaml.Node) {
 		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!bool" {
-			y.boolean(in, "rate_limit", &r.RateLimit)(n)
+			y.Boolean(in, "rate_limit", &r.RateLimit)(n)
 			return
 		}
 		rate, ok := parseRate(n.Value)
 		if n.Kind != yaml.ScalarNode || !ok {
-			y.fault(n, in, "rate_limit: want true, or a rate such as 10/s burst 30 (s, m or h; a burst not below the rate), not %s", shown(n))
+			y.Fault(n.Line, in, "rate_limit: want true, or a rate such as 10/s burst 30 (s, m or h; a burst not below the rate), not %s", y.Shown(n))
 			return
 		}
 		r.Rate = rate

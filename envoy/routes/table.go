@@ -10,6 +10,8 @@ package routes
 import (
 	"fmt"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/strictyaml"
 )
 
 // Mode says what a request must prove before it reaches an upstream. The zero
@@ -55,7 +57,7 @@ func (m *Mode) UnmarshalText(text []byte) error {
 type Table struct {
 	Upstreams map[string]Upstream
 	Routes    []Route
-	at        lines
+	at        strictyaml.Lines
 }
 
 // Upstream is one service behind the gate.
@@ -87,7 +89,7 @@ type Upstream struct {
 	// Unset is what the routes to this upstream answer when the settings name no URL
 	// for it; nil: the URL is required.
 	Unset *Answer
-	at    lines
+	at    strictyaml.Lines
 }
 
 // Headers of a request on their way to an upstream. One of the two at most: with
@@ -167,7 +169,7 @@ type Route struct {
 	// Answer is given instead of going to an upstream, whatever the method.
 	// Methods, mode and the rest do not apply then.
 	Answer *Answer
-	at     lines
+	at     strictyaml.Lines
 }
 
 // maxBodyLimit is the largest MaxBody: a body whose length nobody announced is

@@ -64,7 +64,7 @@ var ownRoutes = []string{AnswerConnect, AnswerDotSegment, AnswerNotFound, Answer
 const maxRetries = 3
 
 // Validate reports every fault of the table at once, as Faults.
-func (t Table) Validate() error { return t.faults().err() }
+func (t Table) Validate() error { return t.faults().Err() }
 
 func (t Table) faults() Faults {
 	var faults Faults
@@ -76,7 +76,7 @@ func (t Table) faults() Faults {
 		faults = append(faults, t.Upstreams[name].judged(name, used[name])...)
 	}
 	if len(t.Routes) == 0 {
-		faults = append(faults, Fault{Line: t.at.of("routes"), Text: "no routes"})
+		faults = append(faults, Fault{Line: t.at.Of("routes"), Text: "no routes"})
 	}
 	seen := map[string]Route{}
 	for i, r := range t.Routes {
@@ -211,7 +211,7 @@ func (t Table) judgeRoute(j *judge, r Route) {
 			j.fault("roles", "role %q is listed twice", role)
 		}
 	}
-	if _, given := r.at.keys["roles"]; given && len(r.Roles) == 0 {
+	if r.at.Has("roles") && len(r.Roles) == 0 {
 		// Is it nobody, or everybody? Whoever wrote it meant one of them.
 		j.fault("roles", "roles are empty: leave the key out where none is needed")
 	}
@@ -248,7 +248,7 @@ func (t Table) conflicts() Faults {
 		for _, b := range t.Routes[i+1:] {
 			if a.Match.overlaps(b.Match) && sharesMethod(a, b) {
 				faults = append(faults, Fault{
-					Line: b.at.of(b.Match.key()),
+					Line: b.at.Of(b.Match.key()),
 					In:   fmt.Sprintf("routes %q and %q", a.Name, b.Name),
 					Text: fmt.Sprintf("both take %s%s", b.Match, sayLine(", the first in line ", a)),
 				})
@@ -257,7 +257,7 @@ func (t Table) conflicts() Faults {
 				open, guarded := pair[0], pair[1]
 				if open.shadows(guarded) && !slices.Contains(open.Opens, guarded.Name) {
 					faults = append(faults, Fault{
-						Line: open.at.of(open.Match.key()),
+						Line: open.at.Of(open.Match.key()),
 						In:   fmt.Sprintf("route %q", open.Name),
 						Text: fmt.Sprintf("mode none opens a part of route %q (%s%s); if it is meant to, say opens: [%s]",
 							guarded.Name, guarded.Mode, sayLine(", line ", guarded), guarded.Name),
@@ -270,10 +270,10 @@ func (t Table) conflicts() Faults {
 }
 
 func sayLine(before string, r Route) string {
-	if r.at.self == 0 {
+	if r.at.Self == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s%d", before, r.at.self)
+	return fmt.Sprintf("%s%d", before, r.at.Self)
 }
 
 // shadows reports whether r is an open route inside a guarded one: what a reader

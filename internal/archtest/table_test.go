@@ -24,7 +24,7 @@ var rooms = []room{
 	{path: "internal/decisionlog", may: []string{"proto/gatehouse/v1"}}, // what was decided, not how
 	{path: "internal/devstack/...", may: []string{"internal/atomicfile"}},
 	{path: "internal/health"},
-	{path: "internal/issuers", may: []string{"internal/keyring", "internal/token"}},
+	{path: "internal/issuers", may: []string{"internal/keyring", "internal/strictyaml", "internal/token"}},
 	{path: "internal/keyring", may: []string{"internal/token"}},
 	{path: "internal/mail", may: []string{"internal/atomicfile"}, tests: []string{"internal/mail/mailtest"}},
 	{path: "internal/mail/mailtest"}, // a server for tests, which knows nothing of who sends
@@ -33,6 +33,7 @@ var rooms = []room{
 	{path: "internal/postgres/postgrestest", may: []string{"internal/devstack", "internal/postgres"}},
 	{path: "internal/serve"},
 	{path: "internal/starved"},
+	{path: "internal/strictyaml"},
 	{path: "internal/token"},
 	{path: "internal/tracing"},
 
@@ -41,7 +42,7 @@ var rooms = []room{
 	{path: "authz/verified"}, // nor how tokens are verified: only that they were
 	{path: "login/...", may: []string{"internal/token", "internal/password"}, tests: []string{"internal/mail", "internal/mail/mailtest", "internal/postgres", "internal/postgres/postgrestest"}},
 	{path: "envoy/...", tests: []string{"internal/devstack"}},
-	{path: "envoy/routes"}, // nor how Envoy is told: authz takes the same table, and no renderer with it
+	{path: "envoy/routes", may: []string{"internal/strictyaml"}}, // nor how Envoy is told: authz takes the same table, and no renderer with it
 
 	// cmd joins the parts, so it may import them all, but its tests alone may
 	// make databases of their own.
@@ -120,7 +121,7 @@ var libraries = []library{
 	{module: "github.com/google/uuid", files: []string{"internal/identity/...", "internal/postgres/..."}, tests: []string{"..."}},
 	{module: "github.com/joho/godotenv", files: []string{"internal/config/..."}},
 	{module: "sigs.k8s.io/yaml", files: []string{"envoy/..."}, tests: []string{"envoy/...", "cmd/...", "tests/e2e/fleet_test.go", "tests/e2e/rolling_test.go", "tests/docs/...", "tests/k8s/...", "tests/monitoring/...", "tests/compose/...", "tests/mesh/..."}},
-	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/...", "internal/issuers/..."}}, // knows the lines of what it reads, and comments
+	{module: "go.yaml.in/yaml/v4", files: []string{"envoy/...", "helm/chartdoc/...", "internal/issuers/...", "internal/strictyaml/..."}}, // knows the lines of what it reads, and comments
 	{module: "github.com/santhosh-tekuri/jsonschema/v6", tests: []string{"envoy/...", "login/...", "tests/docs/..."}},
 
 	{module: "github.com/wneessen/go-mail", files: []string{"internal/mail/*"}},

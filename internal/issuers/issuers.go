@@ -154,7 +154,7 @@ func (o Options) assemble(f file) ([]*member, error) {
 		e := f.entries[c.Index]
 		faults = append(faults, Fault{File: base, Line: e.line, In: e.in(), Text: c.Text})
 	}
-	return members, faults.err(base)
+	return members, faults.Err()
 }
 
 // take puts members in force.

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/strictyaml"
 	"github.com/atenex/gatehouse/internal/token"
 )
 
@@ -82,7 +83,7 @@ func readIssuers(name string) (file, error) {
 	entries, faults := s.issuers(filepath.Base(name))
 	f := file{entries: entries}
 	s.sum.Sum(f.digest[:0])
-	return f, faults.err(filepath.Base(name))
+	return f, faults.Of(filepath.Base(name)).Err()
 }
 
 func (s *source) issuers(base string) ([]entry, Faults) {
@@ -90,7 +91,7 @@ func (s *source) issuers(base string) ([]entry, Faults) {
 	if err != nil {
 		return nil, Faults{{Text: err.Error()}}
 	}
-	root, err := document(data)
+	root, err := strictyaml.Document(data)
 	if faults, ok := errors.AsType[Faults](err); ok {
 		return nil, faults
 	}
@@ -100,22 +101,22 @@ func (s *source) issuers(base string) ([]entry, Faults) {
 	if root == nil {
 		return nil, Faults{{Text: "is empty; want issuers: and a list"}}
 	}
-	y := &yamlReader{}
+	y := newReader()
 	var entries []entry
-	at := y.object(root, "", map[string]field{"issuers": func(n *yaml.Node) {
-		y.list(n, "", "issuers", func(item *yaml.Node) {
+	at := y.Object(root, "", strictyaml.Fields{"issuers": func(n *yaml.Node) {
+		y.List(n, "", "issuers", func(item *yaml.Node) {
 			if e, ok := s.entry(y, item); ok {
 				entries = append(entries, e)
 			}
 		})
 		if n.Kind == yaml.SequenceNode && (len(n.Content) == 0 || len(n.Content) > maxIssuers) {
-			y.fault(n.Line, "", "issuers: want 1 to %d of them", maxIssuers)
+			y.Fault(n.Line, "", "issuers: want 1 to %d of them", maxIssuers)
 		}
 	}})
-	if len(at) == 0 && len(y.faults) == 0 {
-		y.fault(root.Line, "", "issuers is missing")
+	if len(at.Keys) == 0 && len(y.Faults) == 0 {
+		y.Fault(root.Line, "", "issuers is missing")
 	}
-	return entries, y.faults
+	return entries, y.Faults
 }
 
 // draft is an issuer as it is written.
@@ -133,30 +134,30 @@ type draft struct {
 
 func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 	var d draft
-	before := len(y.faults)
+	before := len(y.Faults)
 	in := "issuer"
 	if name := nameIn(n); name != "" {
 		in = fmt.Sprintf("issuer %q", name)
 	}
-	at := y.object(n, in, map[string]field{
+	at := y.Object(n, in, strictyaml.Fields{
 		"name":       y.text(in, "name", &d.name),
 		"issuer":     y.text(in, "issuer", &d.issuer),
 		"algorithms": y.texts(in, "algorithms", &d.algorithms),
 		"keys": func(n *yaml.Node) {
-			keys := y.object(n, in, map[string]field{
+			keys := y.Object(n, in, strictyaml.Fields{
 				"secret_file":     y.text(in, "secret_file", &d.secret),
 				"jwks_file":       y.text(in, "jwks_file", &d.set),
 				"jwks_url":        y.text(in, "jwks_url", &d.at),
 				"public_key_file": y.text(in, "public_key_file", &d.pem),
 			})
-			if len(keys) != 1 {
-				y.fault(n.Line, in, "keys: want exactly one of secret_file, jwks_file, jwks_url and public_key_file")
+			if len(keys.Keys) != 1 {
+				y.Fault(n.Line, in, "keys: want exactly one of secret_file, jwks_file, jwks_url and public_key_file")
 			}
 		},
 		"profile": y.one(in, "profile", &d.profile, profileNative, profileSupabase),
 		"claims": func(n *yaml.Node) {
 			d.claims = &token.Mapping{User: "sub"}
-			lines := y.object(n, in, map[string]field{
+			lines := y.Object(n, in, strictyaml.Fields{
 				"user":    y.text(in, "claims.user", &d.claims.User),
 				"company": y.text(in, "claims.company", &d.claims.Company),
 				"email":   y.text(in, "claims.email", &d.claims.Email),
@@ -166,7 +167,7 @@ func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 				{"user", d.claims.User}, {"company", d.claims.Company}, {"email", d.claims.Email}, {"roles", d.claims.Roles},
 			} {
 				if err := token.CheckPath(c.path); c.path != "" && err != nil {
-					y.fault(lines[c.key], in, "claims.%s: %v", c.key, err)
+					y.Fault(lines.Of(c.key), in, "claims.%s: %v", c.key, err)
 				}
 			}
 		},
@@ -174,19 +175,15 @@ func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 		"audience":      y.text(in, "audience", &d.audience),
 		"leeway":        y.duration(in, "leeway", &d.leeway),
 		"until":         y.instant(in, "until", &d.until),
-		"sessions":      y.boolean(in, "sessions", &d.sessions),
+		"sessions":      y.Boolean(in, "sessions", &d.sessions),
 		"user_check":    y.one(in, "user_check", &d.userCheck, required, off),
 		"company_check": y.one(in, "company_check", &d.companyTest, required, off),
 	})
 	add := func(key, format string, args ...any) {
-		line := at[key]
-		if line == 0 {
-			line = n.Line
-		}
-		y.fault(line, in, format, args...)
+		y.Fault(at.Of(key), in, format, args...)
 	}
 	for _, key := range []string{"name", "algorithms", "keys"} {
-		if at[key] == 0 {
+		if !at.Has(key) {
 			add(key, "%s is missing", key)
 		}
 	}
@@ -198,13 +195,13 @@ func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 		add("name", "name: want up to 32 lower-case letters, digits, _ and -; it is a label of the metrics")
 	}
 	switch {
-	case at["profile"] == 0 && at["claims"] == 0:
+	case !at.Has("profile") && !at.Has("claims"):
 		add("profile", "profile or claims is missing")
-	case at["profile"] != 0 && at["claims"] != 0:
+	case at.Has("profile") && at.Has("claims"):
 		add("claims", "claims stands together with profile; only one of them can count")
 	case d.profile == profileSupabase && d.role != "":
 		add("role", "role: the profile supabase says itself that it is authenticated")
-	case d.claims != nil && d.audience == "" && at["audience"] == 0:
+	case d.claims != nil && d.audience == "" && !at.Has("audience"):
 		add("audience", "audience is missing: tokens that this issuer makes for somebody else would be accepted")
 	}
 	switch {
@@ -217,7 +214,7 @@ func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 	}
 	algorithmsAreSound(&d, add)
 	e := entry{line: n.Line, userCheck: d.userCheck == required, terms: d.terms()}
-	if len(y.faults) > before {
+	if len(y.Faults) > before {
 		return e, false
 	}
 	if err := s.keys(&d, &e); err != nil {
@@ -226,7 +223,7 @@ func (s *source) entry(y *yamlReader, n *yaml.Node) (entry, bool) {
 	}
 	// What is left are contradictions between the parts.
 	if _, err := token.NewTrusted(e.terms); err != nil {
-		y.fault(n.Line, in, "%v", err)
+		y.Fault(n.Line, in, "%v", err)
 		return e, false
 	}
 	return e, true
@@ -248,7 +245,7 @@ func algorithmsAreSound(d *draft, add func(key, format string, args ...any)) {
 	for i, alg := range d.algorithms {
 		switch shared, known := token.Shared(alg); {
 		case !known:
-			add("algorithms", "algorithms: unknown algorithm %q", brief(alg))
+			add("algorithms", "algorithms: unknown algorithm %q", strictyaml.Brief(alg))
 		case slices.Contains(d.algorithms[:i], alg):
 			add("algorithms", "algorithms: %s stands there twice", alg)
 		case d.secret != "" && !shared:
