@@ -123,13 +123,17 @@ func readWish(body []byte) (wish, error) {
 		}
 		want.nobodys = err == nil && want.company.IsZero()
 	}
-	if text, ok := m.optional("invitation_token", "string_type", "Input should be a valid string", &wrong); ok {
-		want.invitation = text
-		if utf8.RuneCountInString(text) > longestInvitation {
-			wrong.add("invitation_token", "string_too_long", "String should have at most 512 characters")
-		}
-	}
+	want.invitation = m.invitation(&wrong)
 	return want, wrong.err()
+}
+
+// invitation is the secret of an invitation; empty: none.
+func (m members) invitation(wrong *faults) string {
+	text, ok := m.optional("invitation_token", "string_type", "Input should be a valid string", wrong)
+	if ok && utf8.RuneCountInString(text) > longestInvitation {
+		wrong.add("invitation_token", "string_too_long", "String should have at most 512 characters")
+	}
+	return text
 }
 
 func (s *Service) join(ctx context.Context, c identity.Credential, want wish, now time.Time) (identity.JoinResult, error) {

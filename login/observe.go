@@ -76,7 +76,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, result := range []string{"joined", "confirmed", "no_company", "join_refused", "unknown_company", "unauthenticated", "invalid", "error"} {
 		m.joins.WithLabelValues(result)
 	}
-	for _, result := range []string{"registered", "email_taken", "registration_off", "throttled", "invalid", "error"} {
+	for _, result := range []string{"registered", "email_taken", "join_refused", "registration_off", "throttled", "invalid", "error"} {
 		m.registrations.WithLabelValues(result)
 	}
 	for _, step := range []string{stepMail, stepProfile} {
@@ -192,7 +192,7 @@ func (m *metrics) registration(a answer, err error) {
 		switch p := refusal(err); {
 		case p == errGone:
 			return
-		case p == errEmailTaken, p == errRegistrationOff, p.Reason == errThrottled.Reason:
+		case p == errEmailTaken, p == errJoinRefused, p == errRegistrationOff, p.Reason == errThrottled.Reason:
 			result = p.Reason
 		case p.Reason == errNoDefaultCompany.Reason:
 			result = "error"

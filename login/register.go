@@ -45,8 +45,9 @@ type registered struct {
 	UserID  string `json:"user_id"`
 }
 
-// register is POST /api/v1/auth/register. What a client says beyond the three
-// members that are read (a role, a company, an id) is not looked at.
+// register is POST /api/v1/auth/register. What a client says beyond the four
+// members that are read (a role, a company, an id) is not looked at. An invitation
+// opens no registration that is off.
 func (s *Service) register(ctx context.Context, x *exchange) (answer, error) {
 	how := s.with.Registration
 	if how.Registrar == nil {
@@ -87,12 +88,19 @@ func (s *Service) register(ctx context.Context, x *exchange) (answer, error) {
 func (s *Service) enroll(ctx context.Context, given identity.Registration) (identity.Registered, error) {
 	how := s.with.Registration
 	var err error
-	if given.Company, err = s.companyForNew(ctx); err != nil {
-		return identity.Registered{}, err
+	if given.InvitationToken == "" {
+		if given.Company, err = s.companyForNew(ctx); err != nil {
+			return identity.Registered{}, err
+		}
 	}
 	made, even, err := how.Registrar.Register(ctx, given)
 	taken := errors.Is(err, identity.ErrEmailTaken)
 	switch {
+	case errors.Is(err, identity.ErrJoinRefused):
+		// Concealed or not: what was asked is whether a secret is good, and of the
+		// address it says nothing.
+		waitUntil(ctx, even)
+		return identity.Registered{}, errJoinRefused
 	case taken && how.Conceal:
 		s.metrics.concealed.Inc()
 		if made, err = nobody(); err != nil {
@@ -102,6 +110,9 @@ func (s *Service) enroll(ctx context.Context, given identity.Registration) (iden
 		return identity.Registered{}, errEmailTaken
 	case err != nil:
 		return identity.Registered{}, unregistered(err)
+	}
+	if !taken && !made.Recorded {
+		s.note(ctx, identity.Event{Name: "user.registered", Actor: made.User, Subject: made.User, Company: given.Company})
 	}
 	if !how.Conceal {
 		s.welcome(ctx, made, given.Email)
@@ -225,7 +236,7 @@ func weakness(reasons []string) string {
 }
 
 func (s *Service) readRegistration(body []byte) (identity.Registration, error) {
-	m, err := decode(body, "email", "password", "name")
+	m, err := decode(body, "email", "password", "name", "invitation_token")
 	if err != nil {
 		return identity.Registration{}, err
 	}
@@ -252,5 +263,6 @@ func (s *Service) readRegistration(body []byte) (identity.Registration, error) {
 	if ok {
 		wrong.newPassword("password", password.CheckNew(words, email, name, s.with.ProjectName))
 	}
-	return identity.Registration{Email: email, Password: words, FullName: name}, wrong.err()
+	invitation := m.invitation(&wrong)
+	return identity.Registration{Email: email, Password: words, FullName: name, InvitationToken: invitation}, wrong.err()
 }

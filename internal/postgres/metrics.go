@@ -53,6 +53,7 @@ const (
 	queryTendAudit       query = "tend_audit"
 	queryCompanyByName   query = "company_by_name"
 	queryRegisterUser    query = "register_user"
+	queryRedeem          query = "redeem_invitation"
 	queryReserveLogin    query = "reserve_login"
 	querySettleLogin     query = "settle_login"
 	querySpend           query = "spend"
@@ -79,7 +80,7 @@ const (
 )
 
 func queries() []query {
-	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
+	return []query{queryPing, queryCompanyByName, queryRegisterUser, queryRedeem, queryReserveLogin, querySettleLogin, querySpend, queryRefund, queryUnlockUser, querySweepThrottle,
 		queryStanding, queryStandings, queryAccountByEmail, queryAccountByID, queryStartSession, queryEndSessions,
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryRefresh, querySweepRefresh, queryMakeOneTime, queryOneTimeUser, queryResetPassword, queryVerifyEmail, querySweepOneTime,

@@ -6,6 +6,7 @@
 package supabase
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -114,6 +115,9 @@ type newUser struct {
 
 // Register makes a user, and is done by even about as long as it can take.
 func (c *Client) Register(ctx context.Context, r identity.Registration) (made identity.Registered, even time.Time, err error) {
+	if r.InvitationToken != "" {
+		return made, even, broken("an invitation, which is not Supabase's to know")
+	}
 	if len(r.Password) > longestPassword {
 		return made, even, password.ErrTooLong
 	}
@@ -123,7 +127,7 @@ func (c *Client) Register(ctx context.Context, r identity.Registration) (made id
 	defer cancel()
 	ask := newUser{
 		Email: r.Email, Password: r.Password, EmailConfirm: c.confirm,
-		UserMetadata: map[string]any{}, AppMetadata: map[string]any{"roles": []string{"user"}},
+		UserMetadata: map[string]any{}, AppMetadata: map[string]any{"roles": []string{cmp.Or(r.Role, "user")}},
 	}
 	if r.FullName != "" {
 		ask.UserMetadata["name"] = r.FullName

@@ -164,6 +164,24 @@ func TestAUserWithoutANameOrACompany(t *testing.T) {
 	}
 }
 
+// Whoever was invited has the role of the invitation; the invitation itself is not
+// Supabase's to judge, and one that nobody has judged lets nobody in.
+func TestAUserWhoWasInvited(t *testing.T) {
+	p, c := newProject(t, false)
+	invited := alice()
+	invited.Role = "editor"
+	if _, _, err := c.Register(t.Context(), invited); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]any{"company_id": aCompany, "roles": []any{"editor"}}, p.got[0].Body["app_metadata"]); diff != "" {
+		t.Error(diff)
+	}
+	invited.InvitationToken = "some words"
+	if _, _, err := c.Register(t.Context(), invited); !errors.Is(err, identity.ErrRegistrationBroken) || len(p.got) != 1 {
+		t.Errorf("got %v after %d requests", err, len(p.got))
+	}
+}
+
 func TestWhatSupabaseRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

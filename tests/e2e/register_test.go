@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -67,13 +68,14 @@ func TestRegisteringAtSupabase(t *testing.T) {
 	const key, id = "test-service-key-of-obvious-words", "c7a90000-0000-4000-8000-000000000001"
 	var mu sync.Mutex
 	var calls []string
-	taken := map[string]bool{}
+	taken, in := map[string]bool{}, map[string]map[string]any{}
 	project := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		calls = append(calls, r.Method+" "+r.URL.Path)
 		var body struct {
-			Email string `json:"email"`
+			Email string         `json:"email"`
+			Meta  map[string]any `json:"app_metadata"`
 		}
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		switch {
@@ -85,7 +87,7 @@ func TestRegisteringAtSupabase(t *testing.T) {
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			_, _ = io.WriteString(w, `{"code":422,"error_code":"email_exists","msg":"A user with this email address has already been registered"}`)
 		case r.URL.Path == "/auth/v1/admin/users":
-			taken[body.Email] = true
+			taken[body.Email], in[body.Email] = true, body.Meta
 			_, _ = io.WriteString(w, `{"id":"`+id+`","email":"`+body.Email+`"}`)
 		case r.URL.Path == "/auth/v1/resend":
 			_, _ = io.WriteString(w, `{}`)
@@ -103,10 +105,29 @@ func TestRegisteringAtSupabase(t *testing.T) {
 		t.Errorf("%v: %s", err, a.body)
 	}
 	s.register("198.51.100.1", "new@example.com", "").want(t, http.StatusConflict, "A user with this email already exists.")
+	// Whoever was invited by the company's own people comes into it, whatever Supabase
+	// knows of companies.
+	acme := strings.Fields(s.command("company", "create", "Acme"))[0]
+	invitation := s.command("company", "invite", acme, "guest@example.com", "--role", "editor", "--output", "json")
+	var invited struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal([]byte(invitation), &invited); err != nil || invited.Token == "" {
+		t.Fatalf("%v: %s", err, invitation)
+	}
+	s.register("198.51.100.2", "guest@example.com", `,"invitation_token":"some words"`).want(t, http.StatusForbidden, notAllowed)
+	if err := s.register("198.51.100.2", "guest@example.com", `,"invitation_token":"`+invited.Token+`"`).is(http.StatusCreated); err != nil {
+		t.Error(err)
+	}
+	s.register("198.51.100.2", "other@example.com", `,"invitation_token":"`+invited.Token+`"`).want(t, http.StatusForbidden, notAllowed)
 	mu.Lock()
 	defer mu.Unlock()
+	if got, want := fmt.Sprint(in["guest@example.com"]), "map[company_id:"+acme+" roles:[editor]]"; got != want {
+		t.Errorf("made with %s, want %s", got, want)
+	}
 	want := "GET /rest/v1/companies POST /auth/v1/admin/users POST /auth/v1/resend POST /rest/v1/rpc/create_public_profile_for_user " +
-		"GET /rest/v1/companies POST /auth/v1/admin/users"
+		"GET /rest/v1/companies POST /auth/v1/admin/users " +
+		"POST /auth/v1/admin/users POST /auth/v1/resend POST /rest/v1/rpc/create_public_profile_for_user"
 	if got := strings.Join(calls, " "); got != want {
 		t.Errorf("Supabase was asked\n%s, want\n%s", got, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -82,7 +83,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		return daemon.Misused(err)
 	}
 	defer store.Close()
-	registrar, err := newRegistrar(s, store, passwords)
+	registrar, err := newRegistrar(s, store, passwords, p.Log)
 	if err != nil {
 		return daemon.Misused(err)
 	}
@@ -229,14 +230,18 @@ func chores(store *postgres.Store, retention time.Duration) []login.Chore {
 }
 
 // newRegistrar is nil where nobody can register.
-func newRegistrar(s *config.Settings, store *postgres.Store, passwords *password.Hasher) (login.Registrar, error) {
+func newRegistrar(s *config.Settings, store *postgres.Store, passwords *password.Hasher, log *slog.Logger) (login.Registrar, error) {
 	switch s.Registration.At {
 	case config.RegistrationPostgres:
 		return login.RegisterAmong(store, passwords), nil
 	case config.RegistrationSupabase:
-		return supabase.New(supabase.Options{
+		project, err := supabase.New(supabase.Options{
 			URL: s.Supabase.URL, ServiceRoleKey: s.Supabase.ServiceRoleKey.Reveal(), EmailConfirm: s.Supabase.EmailConfirm,
 		})
+		if err != nil {
+			return nil, err
+		}
+		return login.Redeeming(project, store, log), nil
 	default:
 		return nil, nil
 	}
