@@ -32,6 +32,10 @@ MATRIX_FLAGS ?=
 # What `make test` tests; `make test PKG=./login/...` narrows it.
 PKG ?= ./...
 
+# Under the race detector each program sleeps for a second before it ends, unless it
+# is told not to; tests start hundreds.
+export GORACE ?= atexit_sleep_ms=0
+
 # The race detector is on in CI, where .ci/run sees to a C compiler.
 CC_FOUND := $(shell command -v $$(go env CC) 2>/dev/null)
 ifeq ($(CI),true)

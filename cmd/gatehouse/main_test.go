@@ -42,6 +42,9 @@ func TestScript(t *testing.T) {
 					for _, name := range []string{"ENVOY_BIN", "PG_BIN"} {
 						env.Setenv(name, os.Getenv(name))
 					}
+					// Hundreds of commands would otherwise sleep for a second each before they
+					// end, where the tests run under the race detector.
+					env.Setenv("GORACE", "atexit_sleep_ms=0")
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -86,7 +86,7 @@ func quiet(t *testing.T, tty *os.File) {
 func startOnTTY(t *testing.T, tty *os.File, args ...string) (*exec.Cmd, *buffer) {
 	t.Helper()
 	url := postgrestest.New(t)
-	environ := []string{"GATEWAY_DATABASE_URL=" + url, "PATH=" + os.Getenv("PATH")}
+	environ := []string{"GATEWAY_DATABASE_URL=" + url, "PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	var stdout, stderr bytes.Buffer
