@@ -118,14 +118,15 @@ func (d *demo) create(ctx context.Context, store *postgres.Store, hasher *passwo
 func (in *invocation) greet(p *upPlan, at devstack.Ready) {
 	fmt.Fprintf(in.stdout, "\nGatehouse is ready: %s\n", at.Gateway)
 	if p.demo != nil {
-		fmt.Fprint(in.stdout, p.demo.firstSteps(at.Gateway))
+		fmt.Fprint(in.stdout, p.demo.firstSteps(curlTo(p.settings, at.Gateway)))
 	}
 	in.share(p, at)
 	fmt.Fprintln(in.stdout, "Ctrl-C stops everything.")
 }
 
 // firstSteps is a login and a call that work as they stand. It is the one place
-// where a demo password is shown.
+// where a demo password is shown. gateway is its URL, and before that what else curl
+// has to be told.
 func (d *demo) firstSteps(gateway string) string {
 	return fmt.Sprintf(`
 Sign in as the demo user:

@@ -83,17 +83,3 @@ func (in *invocation) renderToCheck(s *config.Settings, named string) (text []by
 	text, err = in.renderBeside(s, named, filepath.Join(dir, "envoy.yaml"))
 	return text, func() { _ = os.RemoveAll(dir) }, err
 }
-
-// refuseTLS is for `up`, whose parts meet on this machine in the clear.
-func refuseTLS(s *config.Settings) error {
-	var faults config.Faults
-	for _, name := range []string{"TLS_CERT_FILE", "AUTHZ_TLS_CERT_FILE", "ENVOY_AUTHZ_TLS_CA_FILE"} {
-		if s.IsSet(name) {
-			faults = append(faults, config.Fault{Setting: "GATEWAY_" + name, Problem: "is set, but gatehouse up serves plain HTTP, on one machine"})
-		}
-	}
-	if len(faults) == 0 {
-		return nil
-	}
-	return &useError{faults}
-}

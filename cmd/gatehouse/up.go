@@ -97,6 +97,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 		Listen:        plan.settings.Listen.Public.String(),
 		AdminListen:   plan.settings.Listen.EnvoyAdmin.String(),
 		ReadyFile:     plan.readyFile,
+		TLS:           plan.tls(),
 		Find:          devstack.FindOptions{EnvoyBin: plan.settings.EnvoyBin, PostgresBin: plan.settings.PGBin},
 		DatabaseURL:   plan.databaseURL,
 		DemoUpstreams: plan.ownUpstreams,
@@ -112,7 +113,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 			if err != nil {
 				return nil, err
 			}
-			return in.renderEnvoy(s, "")
+			return in.renderBeside(s, "", filepath.Join(plan.stateDir, devstack.EnvoyConfig))
 		},
 		OnReady: func(at devstack.Ready) { in.greet(plan, at) },
 		Output:  in.stderr,
@@ -151,8 +152,8 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	if err != nil {
 		return nil, &useError{err}
 	}
-	if err := refuseTLS(s); err != nil {
-		return nil, err
+	if faults := tlsFaults(s); len(faults) > 0 {
+		return nil, &useError{faults}
 	}
 	p := &upPlan{
 		stateDir:     flags.stateDir,

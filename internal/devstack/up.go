@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type UpOptions struct {
 	Listen string
 	// AdminListen is Envoy's; empty takes a free port on loopback.
 	AdminListen string
+	// TLS says how the parts are asked where they speak it.
+	TLS UpTLS
 	// ReadyFile gets Ready as JSON once all is healthy, and is removed at the
 	// end; empty: none. It holds the database's password.
 	ReadyFile string
@@ -45,7 +48,8 @@ type UpOptions struct {
 	Seed func(ctx context.Context, databaseURL string) error
 	// Authz and Login are our own processes.
 	Authz, Login Service
-	// RenderEnvoy makes Envoy's bootstrap, as YAML or JSON.
+	// RenderEnvoy makes Envoy's bootstrap, as YAML or JSON, that is going to be
+	// EnvoyConfig in the state directory.
 	RenderEnvoy func(Addresses) ([]byte, error)
 	// EnvoyArgs are added to Envoy's.
 	EnvoyArgs []string
@@ -61,6 +65,19 @@ type UpOptions struct {
 	ReadyTimeout time.Duration
 	// Force, when closed, ends a stop that takes too long: a second Ctrl-C.
 	Force <-chan struct{}
+}
+
+// UpTLS is what Up needs to speak TLS to the parts, which are told of their
+// certificates by their own settings. Each is called anew for each question, as
+// certificates change.
+type UpTLS struct {
+	// Gateway, if set, has the gateway asked over https.
+	Gateway func() (*tls.Config, error)
+	// GatewayHost stands in Ready.Gateway for the public address, such as localhost;
+	// empty: the address.
+	GatewayHost string
+	// Authz, if set, is how authz at an address is asked over TLS.
+	Authz func(address string) (*tls.Config, error)
 }
 
 // Service is a process of ours. It is started with --ready-file FILE after its
@@ -99,6 +116,10 @@ type Ready struct {
 	EnvoyAdmin  string `json:"envoy_admin"`
 	DatabaseURL string `json:"database_url"`
 }
+
+// EnvoyConfig is the name of Envoy's bootstrap. YAML holds JSON, so the name is right
+// either way.
+const EnvoyConfig = "envoy.yaml"
 
 const (
 	defaultReadyTimeout = time.Minute

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
@@ -35,7 +37,17 @@ func (s *stack) services(ctx context.Context) error {
 		if err := s.healthy(ctx, "authz", httpOK(asURL(authz["authz_ops"])+"/readyz")); err != nil {
 			return err
 		}
-		return s.healthy(ctx, "authz", func(ctx context.Context) error { return GRPCHealth(ctx, authz["authz_grpc"]) })
+		return s.healthy(ctx, "authz", func(ctx context.Context) error {
+			address := authz["authz_grpc"]
+			if s.TLS.Authz == nil {
+				return GRPCHealth(ctx, address)
+			}
+			config, err := s.TLS.Authz(address)
+			if err != nil {
+				return err
+			}
+			return GRPCHealthTLS(ctx, address, config)
+		})
 	})
 	side.Go(func() (err error) {
 		login, err = s.service(ctx, "login", s.Login, "login", "login_ops")
@@ -107,8 +119,7 @@ func (s *stack) envoy(ctx context.Context, binary Binary) error {
 	if err != nil {
 		return fmt.Errorf("rendering Envoy's configuration: %w", err)
 	}
-	// YAML holds JSON, so the name is right either way.
-	config := filepath.Join(s.StateDir, "envoy.yaml")
+	config := filepath.Join(s.StateDir, EnvoyConfig)
 	if err := atomicfile.Write(config, text, 0o600); err != nil {
 		return err
 	}
@@ -148,8 +159,8 @@ func (s *stack) envoy(ctx context.Context, binary Binary) error {
 	}); err != nil {
 		return err
 	}
-	gateway := "http://" + loopback(public)
-	if err := s.healthy(ctx, "the gateway", httpOK(gateway+"/health")); err != nil {
+	gateway, err := s.gateway(ctx, loopback(public))
+	if err != nil {
 		return err
 	}
 	s.ready = Ready{
@@ -158,6 +169,30 @@ func (s *stack) envoy(ctx context.Context, binary Binary) error {
 	}
 	return nil
 }
+
+// gateway waits until requests pass through Envoy at an address, and is its URL.
+func (s *stack) gateway(ctx context.Context, address string) (string, error) {
+	if s.TLS.Gateway == nil {
+		url := "http://" + address
+		return url, s.healthy(ctx, "the gateway", httpOK(url+"/health"))
+	}
+	err := s.healthy(ctx, "the gateway", func(ctx context.Context) error {
+		config, err := s.TLS.Gateway()
+		if err != nil {
+			return err
+		}
+		_, err = fetch(ctx, "https://"+address+"/health", config)
+		return err
+	})
+	if host := s.TLS.GatewayHost; host != "" {
+		_, port, _ := net.SplitHostPort(address)
+		address = net.JoinHostPort(host, port)
+	}
+	return "https://" + address, err
+}
+
+// publicListener is what Envoy calls the one for clients.
+const publicListener = "edge"
 
 // boundPort is the port of the public listener, which Envoy alone knows if it
 // was to take a free one.
@@ -172,6 +207,7 @@ func boundPort(ctx context.Context, admin, public string) (string, error) {
 	}
 	var listeners struct {
 		Statuses []struct {
+			Name    string `json:"name"`
 			Address struct {
 				Socket struct {
 					Port int `json:"port_value"`
@@ -183,7 +219,7 @@ func boundPort(ctx context.Context, admin, public string) (string, error) {
 		return "", err
 	}
 	for _, l := range listeners.Statuses {
-		if l.Address.Socket.Port != 0 {
+		if l.Name == publicListener && l.Address.Socket.Port != 0 {
 			return strconv.Itoa(l.Address.Socket.Port), nil
 		}
 	}
@@ -222,14 +258,16 @@ func httpOK(url string) func(context.Context) error {
 }
 
 // get fetches a small page of a part of the stack.
-func get(ctx context.Context, url string) ([]byte, error) {
+func get(ctx context.Context, url string) ([]byte, error) { return fetch(ctx, url, nil) }
+
+func fetch(ctx context.Context, url string, config *tls.Config) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
 	// Not the default transport: a proxy that the environment names has no
 	// business between parts on one machine.
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}
 	answer, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
 		return nil, err
@@ -248,11 +286,20 @@ func get(ctx context.Context, url string) ([]byte, error) {
 // GRPCHealth asks the server at host:port or unix:///path by the gRPC health
 // protocol. nil: it says SERVING.
 func GRPCHealth(ctx context.Context, address string) error {
+	return grpcHealth(ctx, address, insecure.NewCredentials())
+}
+
+// GRPCHealthTLS is GRPCHealth of a server that speaks TLS.
+func GRPCHealthTLS(ctx context.Context, address string, config *tls.Config) error {
+	return grpcHealth(ctx, address, credentials.NewTLS(config))
+}
+
+func grpcHealth(ctx context.Context, address string, transport credentials.TransportCredentials) error {
 	target := address
 	if !strings.HasPrefix(address, "unix://") {
 		target = "passthrough:///" + loopback(address)
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport), grpc.WithNoProxy())
 	if err != nil {
 		return err
 	}
