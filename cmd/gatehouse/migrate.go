@@ -26,7 +26,8 @@ func newMigrate(in *invocation) *cobra.Command {
 
 Existing users and companies tables are adopted without losing or rewriting a
 row. Where they cannot be, what is in the way is listed and nothing is changed.
-Triggers and functions of ours that somebody took away or altered are put back.
+Triggers and functions of ours that somebody took away, turned off or altered are
+put back, and named.
 Running it again, or on several machines at once, does no harm.`,
 		Example: "  gatehouse migrate\n  gatehouse migrate --status --output json",
 		Args:    takes(),

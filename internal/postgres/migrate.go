@@ -423,7 +423,7 @@ func (m *migrator) holders(ctx context.Context) string {
 		SELECT DISTINCT format('pid %s (user %s, application %s, %s for %s s)', a.pid, a.usename,
 		       quote_literal(coalesce(a.application_name, '')), a.state, extract(epoch FROM now() - a.xact_start)::int)
 		  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'), to_regclass('company_members'), to_regclass('sessions'))
+		 WHERE l.relation IN (to_regclass('users'), to_regclass('companies'), to_regclass('company_members'), to_regclass('sessions'), to_regclass('audit_log'))
 		   AND l.granted AND a.pid <> pg_backend_pid() LIMIT 5`)
 	if err != nil {
 		return none

@@ -19,16 +19,16 @@ const (
 	triggerSeal = `'` + sealPrefix + `' || md5(pg_get_triggerdef(t.oid))`
 )
 
-// brokenSQL finds which of the functions $1, and of the triggers $3 on the tables
-// $2, are not as Migrate made them.
+// brokenSQL finds which of the functions $1 (with what they take: $4), and of the
+// triggers $3 on the tables $2, are not as Migrate made them.
 const brokenSQL = `
 SELECT b.name, b.why FROM (
-SELECT 0 AS kind, w.n, w.name, CASE WHEN p.oid IS NULL THEN 'missing' ELSE 'altered' END AS why
-  FROM unnest($1::text[]) WITH ORDINALITY AS w (name, n)
-  LEFT JOIN pg_catalog.pg_proc p ON p.oid = to_regprocedure(w.name || '()')
+SELECT 0 AS kind, w.n, w.name, CASE WHEN p.oid IS NULL THEN '` + missing + `' ELSE 'altered' END AS why
+  FROM unnest($1::text[], $4::text[]) WITH ORDINALITY AS w (name, signature, n)
+  LEFT JOIN pg_catalog.pg_proc p ON p.oid = to_regprocedure(w.signature)
  WHERE obj_description(p.oid, 'pg_proc') IS DISTINCT FROM ` + functionSeal + `
 UNION ALL
-SELECT 1, w.n, w.name, CASE WHEN t.oid IS NULL THEN 'missing' WHEN t.tgenabled <> 'A' THEN 'not ENABLE ALWAYS' ELSE 'altered' END
+SELECT 1, w.n, w.name, CASE WHEN t.oid IS NULL THEN '` + missing + `' WHEN t.tgenabled <> 'A' THEN '` + notAlways + `' ELSE 'altered' END
   FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS w (tab, name, n)
   LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = to_regclass(w.tab) AND t.tgname = w.name
  WHERE t.tgenabled IS DISTINCT FROM 'A' OR obj_description(t.oid, 'pg_trigger') IS DISTINCT FROM ` + triggerSeal + `
@@ -40,18 +40,23 @@ type Broken struct {
 	Why  string // "missing", "not ENABLE ALWAYS" or "altered"
 }
 
+const (
+	missing   = "missing"
+	notAlways = "not ENABLE ALWAYS"
+)
+
 func (b Broken) String() string { return b.Name + " (" + b.Why + ")" }
 
 // broken looks at all functions and triggers, and only reads.
 func (m *migrator) broken(ctx context.Context) ([]Broken, error) {
-	var names, tables, on []string
+	var names, signatures, tables, on []string
 	for _, f := range functions("") {
-		names = append(names, f.name)
+		names, signatures = append(names, f.name), append(signatures, f.signature())
 	}
 	for _, t := range triggers() {
 		tables, on = append(tables, t.table), append(on, t.name)
 	}
-	rows, err := m.control.QueryContext(ctx, brokenSQL, names, tables, on)
+	rows, err := m.control.QueryContext(ctx, brokenSQL, names, tables, on, signatures)
 	if err != nil {
 		return nil, fmt.Errorf("looking at triggers and functions: %w", err)
 	}
@@ -67,7 +72,11 @@ func (m *migrator) broken(ctx context.Context) ([]Broken, error) {
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("looking at triggers and functions: %w", err)
 	}
-	return found, nil
+	guards, err := brokenGuards(ctx, m.control)
+	for _, g := range guards {
+		found = append(found, g.broken())
+	}
+	return found, err
 }
 
 // repair puts back what is broken, in one transaction, and says what that was.
@@ -95,23 +104,29 @@ func (m *migrator) repair(ctx context.Context, opts MigrateOptions) (found []Bro
 }
 
 func (m *migrator) remake(ctx context.Context, tx *sql.Tx, found []Broken) error {
-	lost := func(name string) bool {
-		return slices.ContainsFunc(found, func(b Broken) bool { return b.Name == name })
+	lost := func(name string) (why string) {
+		if i := slices.IndexFunc(found, func(b Broken) bool { return b.Name == name }); i >= 0 {
+			why = found[i].Why
+		}
+		return why
 	}
 	for _, f := range functions(m.searchPath()) {
-		if !lost(f.name) {
+		why := lost(f.name)
+		if why == "" {
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, f.sql()); err != nil {
-			return fmt.Errorf("making the function %s: %w", f.name, err)
+		for _, statement := range f.sql(why != missing) {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return fmt.Errorf("making the function %s: %w", f.name, err)
+			}
 		}
-		if err := seal(ctx, tx, `FUNCTION `+f.name+`()`,
-			`SELECT `+functionSeal+` FROM pg_catalog.pg_proc p WHERE p.oid = to_regprocedure($1)`, f.name+"()"); err != nil {
+		if err := seal(ctx, tx, `FUNCTION `+f.signature(),
+			`SELECT `+functionSeal+` FROM pg_catalog.pg_proc p WHERE p.oid = to_regprocedure($1)`, f.signature()); err != nil {
 			return err
 		}
 	}
 	for _, t := range triggers() {
-		if !lost(t.name) {
+		if lost(t.name) == "" {
 			continue
 		}
 		for _, statement := range t.sql() {
@@ -124,7 +139,7 @@ func (m *migrator) remake(ctx context.Context, tx *sql.Tx, found []Broken) error
 			return err
 		}
 	}
-	return nil
+	return remakeGuards(ctx, tx)
 }
 
 // seal comments on an object of ours.

@@ -16,6 +16,15 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
 	version := db.migrate().Version
+	partitions := strings.Fields(db.one(`SELECT string_agg(relid::regclass::text, ' ' ORDER BY relid::regclass::text) FROM pg_partition_tree('audit_log') WHERE isleaf`))
+	each := func(why string, triggers ...string) (out []string) {
+		for _, partition := range partitions {
+			for _, trigger := range triggers {
+				out = append(out, trigger+" on "+partition+why)
+			}
+		}
+		return out
+	}
 	const silence = `RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`
 	for _, c := range []struct {
 		name, breaks string
@@ -25,7 +34,34 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 		{"all triggers of a table were off for a while", `ALTER TABLE users DISABLE TRIGGER ALL; ALTER TABLE users ENABLE TRIGGER ALL`, []string{
 			"gatehouse_users_changed (not ENABLE ALWAYS)", "gatehouse_users_came_or_went (not ENABLE ALWAYS)",
 			"gatehouse_users_truncated (not ENABLE ALWAYS)", "gatehouse_users_moved (not ENABLE ALWAYS)",
+			"gatehouse_users_unverified (not ENABLE ALWAYS)",
 		}},
+		{"a verified address is kept", `CREATE OR REPLACE FUNCTION gatehouse_address_moved() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`,
+			[]string{"gatehouse_address_moved (altered)"}},
+		{"all triggers of the audit log were off for a while", `ALTER TABLE audit_log DISABLE TRIGGER ALL; ALTER TABLE audit_log ENABLE TRIGGER ALL`,
+			append([]string{"gatehouse_audit_append_only (not ENABLE ALWAYS)", "gatehouse_audit_no_truncate (not ENABLE ALWAYS)"},
+				each(" (not ENABLE ALWAYS)", "gatehouse_audit_append_only")...)},
+		{"the audit log can be changed", `DROP TRIGGER gatehouse_audit_append_only ON audit_log`,
+			append([]string{"gatehouse_audit_append_only (missing)"}, each(" (missing)", "gatehouse_audit_append_only")...)},
+		{"a part of the audit log can be", `ALTER TABLE audit_log_default DISABLE TRIGGER ALL`, []string{
+			"gatehouse_audit_append_only on audit_log_default (not ENABLE ALWAYS)", "gatehouse_audit_no_truncate on audit_log_default (not ENABLE ALWAYS)",
+		}},
+		{"a part of it can be truncated", `DROP TRIGGER gatehouse_audit_no_truncate ON audit_log_default`,
+			[]string{"gatehouse_audit_no_truncate on audit_log_default (missing)"}},
+		{"the audit log can be changed by some", `DROP TRIGGER gatehouse_audit_no_truncate ON audit_log;
+			CREATE TRIGGER gatehouse_audit_no_truncate BEFORE TRUNCATE ON audit_log FOR EACH STATEMENT WHEN (current_user <> 'x') EXECUTE FUNCTION gatehouse_audit_is_append_only();
+			ALTER TABLE ONLY audit_log ENABLE ALWAYS TRIGGER gatehouse_audit_no_truncate`, []string{"gatehouse_audit_no_truncate (altered)"}},
+		{"what guards the audit log lets everything pass", `CREATE OR REPLACE FUNCTION gatehouse_audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'`,
+			[]string{"gatehouse_audit_is_append_only (altered)"}},
+		{"what guards the audit log is gone", `DROP FUNCTION gatehouse_audit_is_append_only CASCADE`, append([]string{
+			"gatehouse_audit_is_append_only (missing)", "gatehouse_audit_append_only (missing)", "gatehouse_audit_no_truncate (missing)",
+		}, each(" (missing)", "gatehouse_audit_append_only", "gatehouse_audit_no_truncate")...)},
+		{"a month of the audit log was made by hand", `CREATE TABLE audit_log_2001_01 PARTITION OF audit_log FOR VALUES FROM ('2001-01-01Z') TO ('2001-02-01Z')`,
+			[]string{"gatehouse_audit_no_truncate on audit_log_2001_01 (missing)"}},
+		{"and is away again", `DROP TABLE audit_log_2001_01`, nil},
+		{"what tends the audit log keeps nothing", `CREATE OR REPLACE FUNCTION gatehouse_audit_tend(retention interval, OUT made int, OUT dropped int, OUT deleted int) LANGUAGE plpgsql AS 'BEGIN DROP TABLE audit_log; END'`,
+			[]string{"gatehouse_audit_tend (altered)"}},
+		{"what tends the audit log is gone", `DROP FUNCTION gatehouse_audit_tend`, []string{"gatehouse_audit_tend (missing)"}},
 		{"a trigger is gone", `DROP TRIGGER gatehouse_members_changed ON company_members`, []string{"gatehouse_members_changed (missing)"}},
 		{"a trigger looks away", `DROP TRIGGER gatehouse_companies_changed ON companies;
 			CREATE TRIGGER gatehouse_companies_changed AFTER UPDATE ON companies FOR EACH ROW WHEN (false) EXECUTE FUNCTION gatehouse_notice_company();
@@ -58,6 +94,17 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 			}
 			if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken) != 0 {
 				t.Errorf("after it: %v, %v", status.Broken, err)
+			}
+			for _, sql := range []string{`UPDATE audit_log SET event = 'other'`, `DELETE FROM audit_log`, `TRUNCATE audit_log`, `TRUNCATE audit_log_default`} {
+				if got := db.tried(`INSERT INTO audit_log (event, outcome) VALUES ('e', 'success'); SET LOCAL session_replication_role = replica; ` + sql); got != "append-only" {
+					t.Errorf("after it, %s: %s", sql, got)
+				}
+			}
+			if got := db.one(`SELECT proacl::text NOT LIKE '%{=X%' AND proacl::text NOT LIKE '%,=X%' FROM pg_proc WHERE proname = 'gatehouse_audit_tend'`); got != "true" {
+				t.Error("everybody may shorten the log")
+			}
+			if got := db.tried(`SELECT gatehouse_audit_tend('1 day')`); got != "done" {
+				t.Errorf("after it, the log is tended: %s", got)
 			}
 		})
 	}
@@ -127,5 +174,31 @@ func TestMigrateThatCannotPutBackATriggerNamesTheHolder(t *testing.T) {
 	holder.exec(`ROLLBACK`)
 	if result := db.migrate(); len(result.Repaired) != 1 {
 		t.Errorf("result = %+v", result)
+	}
+}
+
+// An upgrade waits for nobody who only reads, however long that takes.
+func TestMigrateFromTheReleaseBeforeHoldsUpNoReader(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	version := db.migrate().Version
+	// What that release left: no trigger of verified addresses, and an audit log whose
+	// triggers and functions were ordinary and not sealed.
+	db.exec(`DELETE FROM gatehouse_migrations WHERE version_id = 9;
+		DROP FUNCTION gatehouse_address_moved CASCADE;
+		COMMENT ON FUNCTION gatehouse_audit_is_append_only() IS NULL; COMMENT ON FUNCTION gatehouse_audit_tend(interval) IS NULL;
+		ALTER TABLE audit_log DISABLE TRIGGER ALL; ALTER TABLE audit_log ENABLE TRIGGER ALL`)
+	for _, partition := range strings.Fields(db.one(`SELECT string_agg(relid::regclass::text, ' ') FROM pg_partition_tree('audit_log') WHERE isleaf`)) {
+		db.exec(`ALTER TABLE ` + partition + ` DISABLE TRIGGER ALL; ALTER TABLE ` + partition + ` ENABLE TRIGGER ALL`)
+	}
+	reader := connect(t, db.url)
+	reader.exec(`BEGIN; SELECT count(*) FROM audit_log; SELECT count(*) FROM users; SELECT count(*) FROM sessions`)
+	defer reader.exec(`ROLLBACK`)
+	result, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	if err != nil || len(result.Applied) != 1 || result.Version != version {
+		t.Fatalf("result = %+v, %v", result, err)
+	}
+	if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken)+len(status.Pending) != 0 {
+		t.Errorf("status = %+v, %v", status, err)
 	}
 }
