@@ -228,6 +228,12 @@ func TestWrongValuesAreRefusedWithTheirNames(t *testing.T) {
 		{"a password beside a URL", secret + ",database.passwordKey=p", []string{"database.passwordKey is for database.urlKey"}},
 		{"Envoy without its upstreams", secret + ",envoy.enabled=true", []string{"config.INGEST_SERVICE_URL is required"}},
 		{"Envoy whom login does not trust", secret + ",envoy.enabled=true," + urls, []string{"config.TRUSTED_PROXIES is required", "10.244.0.0/16"}},
+		{"a certificate without its Secret", secret + ",config.TLS_CERT_FILE=/x", []string{"config.TLS_CERT_FILE: name the Secret of the certificate in envoy.tls"}},
+		{"one for Envoy only", secret + ",envoy.config.ENVOY_AUTHZ_TLS_CA_FILE=/x", []string{"envoy.config.ENVOY_AUTHZ_TLS_CA_FILE", "authzTLS"}},
+		{"a redirect to nowhere", secret + ",envoy.tls.redirectPort=80", []string{"envoy.tls.redirectPort leads to https, which envoy.tls.existingSecret turns on"}},
+		{"a redirect to itself", secret + ",envoy.tls.existingSecret=x,envoy.tls.redirectPort=443", []string{"envoy.tls.redirectPort and envoy.service.port are both 443"}},
+		{"authorities without a certificate", secret + ",authzTLS.clientCASecret=x", []string{"authzTLS.serverSecret is required"}},
+		{"an Envoy that authz would refuse", secret + ",authzTLS.serverSecret=x,envoy.enabled=true," + urls, []string{"authzTLS.clientSecret is required"}},
 		{"fewer pods at most than at least", secret + ",authz.autoscaling.enabled=true,authz.autoscaling.maxReplicas=1", []string{"authz.autoscaling: maxReplicas is less"}},
 		{"a policy that lets nobody in", secret + ",networkPolicy.enabled=true", []string{"networkPolicy.ingressFrom is required"}},
 	}

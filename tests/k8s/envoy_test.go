@@ -31,6 +31,7 @@ func TestEnvoyTakesWhatTheChartRenders(t *testing.T) {
 		seen++
 		t.Run(name, func(t *testing.T) {
 			e := newEdge(t, list, nil)
+			e.issue(t)
 			e.render(t)
 			if out, err := exec.CommandContext(t.Context(), e.envoy, append(e.args, "--mode", "validate")...).CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
@@ -171,8 +172,10 @@ type edge struct {
 	envoy string
 	args  []string // of Envoy
 
-	public, ops, admin string
-	authz, authzOps    string
+	public, ops, admin, redirect string
+	authz, authzOps              string
+
+	ca authority
 
 	overrides map[string]string // settings of the rendering
 }
@@ -212,17 +215,23 @@ func (e *edge) render(t *testing.T) {
 // place and nobody in authz'.
 func startEdge(t *testing.T, login http.Handler) *edge {
 	t.Helper()
+	return startExample(t, "envoy", login)
+}
+
+// startExample is startEdge of an example.
+func startExample(t *testing.T, name string, login http.Handler) *edge {
+	t.Helper()
 	people := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" { // which Envoy asks every second
 			login.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(people.Close)
-	list := render(t, "gate", "default", "-f", examples(t)["envoy"],
+	list := render(t, "gate", "default", "-f", examples(t)[name],
 		"--set", "config.INGEST_SERVICE_URL=http://127.0.0.1:1,config.QUERY_SERVICE_URL=http://127.0.0.1:1,config.AUTH_SERVICE_URL=",
 		// authz then needs no database.
 		"--set", "config.TOKEN_PROFILE=supabase,config.USER_CHECK=off")
-	ports, err := lab.FreePorts(t.Context(), 5)
+	ports, err := lab.FreePorts(t.Context(), 6)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,8 +240,11 @@ func startEdge(t *testing.T, login http.Handler) *edge {
 		"GATEWAY_ENVOY_ADMIN_LISTEN": ports[1],
 		"GATEWAY_AUTHZ_LISTEN":       ports[3],
 		"GATEWAY_LOGIN_LISTEN":       people.Listener.Addr().String(),
+		// Only where the example has one.
+		"GATEWAY_TLS_REDIRECT_LISTEN": ports[5],
 	})
-	e.public, e.admin, e.ops, e.authz, e.authzOps = ports[0], ports[1], "http://"+ports[2], ports[3], ports[4]
+	e.public, e.admin, e.ops, e.authz, e.authzOps, e.redirect = ports[0], ports[1], "http://"+ports[2], ports[3], ports[4], ports[5]
+	e.issue(t)
 	e.render(t)
 	for i, arg := range e.args {
 		e.args[i] = strings.NewReplacer(

@@ -119,6 +119,9 @@ func (m *machine) local(text string) string {
 		"/etc/gatehouse/envoy/", filepath.Join(m.dir, "scripts")+"/",
 		"/etc/gatehouse/keys/", filepath.Join(m.dir, "keys")+"/",
 		"/etc/gatehouse/issuers/", filepath.Join(m.dir, "issuers")+"/",
+		"/etc/gatehouse/tls/", filepath.Join(m.dir, "tls")+"/",
+		"/etc/gatehouse/authz/", filepath.Join(m.dir, "authz")+"/",
+		"/etc/gatehouse/to-authz/", filepath.Join(m.dir, "to-authz")+"/",
 		"/var/log/gatehouse/", filepath.Join(m.dir, "log")+"/",
 	).Replace(text)
 }

@@ -69,6 +69,11 @@ annotations:
 {{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ with .digest }}@{{ . }}{{ else }}:{{ .tag }}{{ end }}
 {{- end -}}
 
+{{/* The port of Envoy's Service. */}}
+{{- define "gatehouse.envoyPort" -}}
+{{- .Values.envoy.service.port | default (ternary 443 80 (ne .Values.envoy.tls.existingSecret "")) -}}
+{{- end -}}
+
 {{- define "gatehouse.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "gatehouse.fullname" .) .Values.serviceAccount.name -}}

@@ -4,6 +4,10 @@
 {{- $secrets := dict
   "JWT_SECRET" "jwt.secretKey" "JWT_PRIVATE_KEY" "jwt.privateKeyKey" "JWT_KEYS" "jwt.keysKey" "JWT_KEYS_FILE" "jwt.keysKey"
   "DATABASE_URL" "database.urlKey" "POSTGRES_PASSWORD" "database.passwordKey" "SUPABASE_SERVICE_ROLE_KEY" "supabase.serviceRoleKeyKey" -}}
+{{- $tls := dict
+  "TLS_CERT_FILE" "envoy.tls" "TLS_KEY_FILE" "envoy.tls" "TLS_REDIRECT_LISTEN" "envoy.tls"
+  "AUTHZ_TLS_CERT_FILE" "authzTLS" "AUTHZ_TLS_KEY_FILE" "authzTLS" "AUTHZ_TLS_CLIENT_CA_FILE" "authzTLS"
+  "ENVOY_AUTHZ_TLS_CA_FILE" "authzTLS" "ENVOY_AUTHZ_TLS_CERT_FILE" "authzTLS" "ENVOY_AUTHZ_TLS_KEY_FILE" "authzTLS" "ENVOY_AUTHZ_TLS_SERVER_NAME" "authzTLS" -}}
 {{- $addresses := list "LISTEN" "ENVOY_ADMIN_LISTEN" "AUTHZ_LISTEN" "AUTHZ_OPS_LISTEN" "LOGIN_LISTEN" "LOGIN_OPS_LISTEN" -}}
 {{- range $where, $config := dict "config" $v.config "authz.config" $v.authz.config "login.config" $v.login.config "envoy.config" $v.envoy.config -}}
 {{- range $name, $_ := $config -}}
@@ -12,6 +16,9 @@
 {{- end -}}
 {{- with get $secrets $name -}}
 {{- fail (printf "%s.%s would put a secret into the release: keep it in a Secret and name its key in %s" $where $name .) -}}
+{{- end -}}
+{{- with get $tls $name -}}
+{{- fail (printf "%s.%s: name the Secret of the certificate in %s" $where $name .) -}}
 {{- end -}}
 {{- if has $name $addresses -}}
 {{- fail (printf "%s.%s: addresses are the chart's own" $where $name) -}}
@@ -42,6 +49,22 @@
 {{- end -}}
 {{- if and $c.autoscaling.enabled (lt (int $c.autoscaling.maxReplicas) (int $c.autoscaling.minReplicas)) -}}
 {{- fail (printf "%s.autoscaling: maxReplicas is less than minReplicas" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- with $v.authzTLS -}}
+{{- if and (not .serverSecret) (or .clientCASecret .clientSecret .serverCASecret .serverName) -}}
+{{- fail "authzTLS.serverSecret is required with the rest of authzTLS: without a certificate authz takes everybody, in the clear" -}}
+{{- end -}}
+{{- if and .serverSecret $v.envoy.enabled (not .clientSecret) -}}
+{{- fail "authzTLS.clientSecret is required with authzTLS.serverSecret and envoy.enabled: authz refuses an Envoy without a certificate" -}}
+{{- end -}}
+{{- end -}}
+{{- with $v.envoy.tls -}}
+{{- if and .redirectPort (not .existingSecret) -}}
+{{- fail "envoy.tls.redirectPort leads to https, which envoy.tls.existingSecret turns on" -}}
+{{- end -}}
+{{- if and .existingSecret (eq (int .redirectPort) (int ($v.envoy.service.port | default 443))) -}}
+{{- fail (printf "envoy.tls.redirectPort and envoy.service.port are both %d" (int .redirectPort)) -}}
 {{- end -}}
 {{- end -}}
 {{- if $v.envoy.enabled -}}

@@ -160,6 +160,17 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{/* A certificate with its key, and the CA of the other side: (dict "name" "tls" "pair" "<Secret>" "ca" "<Secret>"). One
+     volume, so that the kubelet replaces all three at once; the Secret of a CA may hold its key, which stays there. */}}
+{{- define "gatehouse.pairVolume" -}}
+- name: {{ .name }}
+  projected:
+    defaultMode: 288 # 0440
+    sources:
+      - secret: { name: {{ .pair }}, items: [{ key: tls.crt, path: tls.crt }, { key: tls.key, path: tls.key }] }
+      - secret: { name: {{ .ca }}, items: [{ key: ca.crt, path: ca.crt }] }
+{{- end -}}
+
 {{/* One Service: (dict "root" $ "component" "authz" "name" "authz" "service" .Values.authz.service "ports" list), as wanted "headless" true,
      "labelled" for another component label on the Service itself. */}}
 {{- define "gatehouse.service" -}}
