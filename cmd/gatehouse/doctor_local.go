@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,13 @@ func (r *findings) build() {
 func (r *findings) settings(s *config.Settings, warnings []string, err error) {
 	faults, faulty := errors.AsType[config.Faults](err)
 	for _, f := range faults {
-		r.add("settings", markFail, "%s: %s", f.Setting, f.Problem)
+		r.add(areaSettings, markFail, "%s: %s", f.Setting, f.Problem)
 	}
 	if err != nil && !faulty {
-		r.add("settings", markFail, "%v", err)
+		r.add(areaSettings, markFail, "%v", err)
 	}
 	for _, w := range warnings {
-		r.add("settings", markWarn, "%s", w)
+		r.add(areaSettings, markWarn, "%s", w)
 	}
 	if s == nil {
 		return
@@ -38,14 +39,20 @@ func (r *findings) settings(s *config.Settings, warnings []string, err error) {
 		origin := "default"
 		if s.IsSet(strings.TrimPrefix(attr.Key, "GATEWAY_")) {
 			origin = "set"
+			r.set++
+		} else {
+			r.fallen++
 		}
-		r.add("settings", markOK, "%s=%s (%s)", attr.Key, attr.Value, origin)
+		r.list = append(r.list, finding{
+			Area: areaSettings, Status: markOK, Detail: fmt.Sprintf("%s=%s (%s)", attr.Key, attr.Value, origin), value: true,
+		})
 	}
 }
 
-// missing tells what the parts need that nobody gave. It is no failure: `up` has
-// demo values for all of it.
-func (r *findings) missing(src config.Source) {
+// missing tells what the parts need that nobody gave, which is no failure: `up` has
+// demo values for all of it. What they would warn of at their start is told too,
+// unless it is among told.
+func (r *findings) missing(src config.Source, told []string) {
 	parts := []struct {
 		name string
 		need config.Need
@@ -57,7 +64,13 @@ func (r *findings) missing(src config.Source) {
 	var order []config.Fault
 	wanting := make(map[config.Fault][]string)
 	for _, part := range parts {
-		_, _, err := config.Load(src, part.need)
+		_, warnings, err := config.Load(src, part.need)
+		for _, w := range warnings {
+			if !slices.Contains(told, w) {
+				told = append(told, w)
+				r.add(areaSettings, markWarn, "%s", w)
+			}
+		}
 		faults, _ := errors.AsType[config.Faults](err)
 		for _, f := range faults {
 			if wanting[f] == nil {
@@ -67,7 +80,7 @@ func (r *findings) missing(src config.Source) {
 		}
 	}
 	for _, f := range order {
-		r.add("settings", markWarn, "%s: %s (for %s; 'gatehouse up' makes one up for a demo)",
+		r.add(areaSettings, markWarn, "%s: %s (for %s; 'gatehouse up' makes one up for a demo)",
 			f.Setting, f.Problem, strings.Join(wanting[f], ", "))
 	}
 }

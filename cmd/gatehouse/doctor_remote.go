@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,8 +57,8 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 	if len(status.Broken) > 0 {
 		// Nothing is served wrongly meanwhile where authz knows of it: it then asks the
 		// database on every check, and says so in its log.
-		r.add(area, markFail, "triggers or functions of ours are not as they were made, so changes may not be announced; "+
-			"run 'gatehouse migrate' to put them back\n%s", listed(status.Broken))
+		r.add(area, markFail, "triggers or functions of ours are not as they were made, so changes may go unannounced, addresses stay verified "+
+			"that are others by now, or the audit log be altered; run 'gatehouse migrate' to put them back\n%s", listed(status.Broken))
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
 	if err != nil {
@@ -91,23 +92,16 @@ func listed[T fmt.Stringer](list []T) string {
 	return strings.Join(lines, "\n")
 }
 
-// ports tells of every address whether it is free or who is there.
-func (r *findings) ports(ctx context.Context, s *config.Settings, running bool) {
-	parts := []struct {
-		name, setting string
-		address       config.Address
-		ask           func(context.Context, config.Address) error
-	}{
-		{"envoy", "LISTEN", s.Listen.Public, askHTTP("/health")},
-		{"envoy admin", "ENVOY_ADMIN_LISTEN", s.Listen.EnvoyAdmin, askHTTP("/ready")},
-		{"authz", "AUTHZ_LISTEN", s.Listen.Authz, askGRPC},
-		{"authz operations", "AUTHZ_OPS_LISTEN", s.Listen.AuthzOps, askHTTP("/readyz")},
-		{"login", "LOGIN_LISTEN", s.Listen.Login, askHTTP("/health")},
-		{"login operations", "LOGIN_OPS_LISTEN", s.Listen.LoginOps, askHTTP("/readyz")},
-	}
-	for _, p := range parts {
+// ports tells of every address whether it is free or who is there. A part whose
+// address is not set is looked for at the one that `up` gave it, where one runs.
+func (r *findings) ports(ctx context.Context, s *config.Settings, beside besideUp, running bool) {
+	for _, p := range parts(s) {
+		address, whose := p.address, ""
+		if at, found := beside.address(p.setting); found && !s.IsSet(p.setting) {
+			address, whose = at, ", of the 'gatehouse up' that runs"
+		}
 		asked, cancel := context.WithTimeout(ctx, checkTimeout)
-		err := p.ask(asked, p.address)
+		err := p.ask(asked, address)
 		cancel()
 		// `up` takes free ports for all but the public one, unless they are set.
 		inTheWay := markWarn
@@ -116,14 +110,34 @@ func (r *findings) ports(ctx context.Context, s *config.Settings, running bool) 
 		}
 		switch {
 		case err == nil:
-			r.add(p.name, markOK, "answers on %s", p.address)
+			r.add(p.name, markOK, "answers on %s%s", address, whose)
 		case running:
-			r.add(p.name, markFail, "%s: %v", p.address, err)
+			r.add(p.name, markFail, "%s%s: %v", address, whose, err)
+		case whose != "":
+			r.add(p.name, markWarn, "%s%s: %v", address, whose, err)
 		case errors.Is(err, errNobody):
-			r.bindable(ctx, p.name, p.address, inTheWay)
+			r.bindable(ctx, p.name, address, inTheWay)
 		default:
-			r.add(p.name, inTheWay, "%s is taken: %v", p.address, err)
+			r.add(p.name, inTheWay, "%s is taken: %v", address, err)
 		}
+	}
+}
+
+// part is one of those that listen.
+type part struct {
+	name, setting string
+	address       config.Address
+	ask           func(context.Context, config.Address) error
+}
+
+func parts(s *config.Settings) []part {
+	return []part{
+		{"envoy", "LISTEN", s.Listen.Public, askEdge(s)},
+		{"envoy admin", "ENVOY_ADMIN_LISTEN", s.Listen.EnvoyAdmin, askHTTP("/ready")},
+		{"authz", "AUTHZ_LISTEN", s.Listen.Authz, askAuthz(s)},
+		{"authz operations", "AUTHZ_OPS_LISTEN", s.Listen.AuthzOps, askHTTP("/readyz")},
+		{"login", "LOGIN_LISTEN", s.Listen.Login, askHTTP("/health")},
+		{"login operations", "LOGIN_OPS_LISTEN", s.Listen.LoginOps, askHTTP("/readyz")},
 	}
 }
 
@@ -162,35 +176,56 @@ func dialable(a config.Address) string {
 	return a.String()
 }
 
+// askEdge asks Envoy, over https if that is what it serves.
+func askEdge(s *config.Settings) func(context.Context, config.Address) error {
+	if s.TLS.CertFile == "" {
+		return askHTTP("/health")
+	}
+	return func(ctx context.Context, a config.Address) error {
+		over, err := edgeClient(s)
+		if err != nil {
+			return err
+		}
+		return askPage(ctx, a, "/health", over)
+	}
+}
+
 // askHTTP asks a page that every part of ours has.
 func askHTTP(path string) func(context.Context, config.Address) error {
-	return func(ctx context.Context, a config.Address) error {
-		if a.Port == 0 {
-			return errNobody
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(a)+path, nil)
-		if err != nil {
-			return err
-		}
-		client := &http.Client{
-			// No proxy: the question is to this machine.
-			Transport:     &http.Transport{DisableKeepAlives: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-		res, err := client.Do(req)
-		if err != nil {
-			return nobody(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
-		if err != nil {
-			return err
-		}
-		if res.StatusCode == http.StatusOK && (path != "/health" || isHealth(body)) {
-			return nil
-		}
-		return fmt.Errorf("GET %s answers %d", path, res.StatusCode)
+	return func(ctx context.Context, a config.Address) error { return askPage(ctx, a, path, nil) }
+}
+
+// askPage asks in the clear without a configuration of TLS.
+func askPage(ctx context.Context, a config.Address, path string, over *tls.Config) error {
+	if a.Port == 0 {
+		return errNobody
 	}
+	scheme := "http://"
+	if over != nil {
+		scheme = "https://"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+dialable(a)+path, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{
+		// No proxy: the question is to this machine.
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: over},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nobody(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode == http.StatusOK && (path != "/health" || isHealth(body)) {
+		return nil
+	}
+	return fmt.Errorf("GET %s answers %d", path, res.StatusCode)
 }
 
 // isHealth tells our /health from that of another program on the port.
@@ -202,9 +237,23 @@ func isHealth(body []byte) bool {
 	return json.Unmarshal(body, &health) == nil && health.Status == "healthy" && health.Checks["database_connection"] != nil
 }
 
-// askGRPC asks authz by the gRPC health protocol. The connection before it tells
+// askAuthz asks authz as Envoy does.
+func askAuthz(s *config.Settings) func(context.Context, config.Address) error {
+	return func(ctx context.Context, a config.Address) error {
+		if s.TLS.ToAuthz.CAFile == "" {
+			return askGRPC(ctx, a, func(address string) error { return devstack.GRPCHealth(ctx, address) })
+		}
+		over, err := authzClient(s, a.Host)
+		if err != nil {
+			return err
+		}
+		return askGRPC(ctx, a, func(address string) error { return devstack.GRPCHealthTLS(ctx, address, over) })
+	}
+}
+
+// askGRPC asks by the gRPC health protocol. The connection before it tells
 // an address on which nobody listens, which gRPC's errors do not.
-func askGRPC(ctx context.Context, a config.Address) error {
+func askGRPC(ctx context.Context, a config.Address, health func(string) error) error {
 	if !a.IsUnix() && a.Port == 0 {
 		return errNobody
 	}
@@ -218,5 +267,5 @@ func askGRPC(ctx context.Context, a config.Address) error {
 		return nobody(err)
 	}
 	_ = conn.Close()
-	return devstack.GRPCHealth(ctx, dialable(a))
+	return health(dialable(a))
 }

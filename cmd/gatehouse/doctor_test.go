@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,12 +53,8 @@ func TestDoctorTellsWhoIsOnAnAddress(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			environ := []string{
-				"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ENVOY_ADMIN_LISTEN=127.0.0.1:0",
-				"GATEWAY_AUTHZ_LISTEN=127.0.0.1:0", "GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0",
-				"GATEWAY_LOGIN_LISTEN=127.0.0.1:0", "GATEWAY_LOGIN_OPS_LISTEN=127.0.0.1:0",
-				tt.setting + "=" + tt.address, // the last one counts
-			}
+			// The last one counts.
+			environ := append(elsewhereFree(), "GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0", tt.setting+"="+tt.address)
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), []string{"doctor", "--output", "json"}, environ, strings.NewReader(""), &stdout, &stderr)
 			var got report
@@ -80,6 +78,75 @@ func TestDoctorTellsWhoIsOnAnAddress(t *testing.T) {
 				t.Errorf("exit code %d and ok %t with %q", code, got.OK, tt.want)
 			}
 		})
+	}
+}
+
+func TestDoctorLooksWhereUpRunsThings(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	ops := serveHTTP(t, mux)
+	const elsewhere = "postgres://postgres@127.0.0.1:1/elsewhere"
+	shared := "GATEWAY_AUTHZ_OPS_LISTEN=" + ops + "\nGATEWAY_DATABASE_URL=" + elsewhere + "\n"
+	tests := []struct {
+		name, file string
+		environ    []string
+		up, ops    finding
+	}{
+		{
+			"no file", "", []string{"GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0"},
+			finding{Status: markOK, Detail: "none runs"}, finding{Status: markOK, Detail: "is free"},
+		},
+		{
+			"nobody runs any more at what a file says", "GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:1\n", []string{"GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0"},
+			finding{Status: markOK, Detail: "none runs"}, finding{Status: markOK, Detail: "is free"},
+		},
+		{
+			"one runs, and the settings are others", shared, nil,
+			finding{Status: markWarn, Detail: "take them up with: set -a; . "}, finding{Status: markOK, Detail: "answers on " + ops + ", of the 'gatehouse up' that runs"},
+		},
+		{
+			"one runs, and its settings are taken up", shared, []string{"GATEWAY_DATABASE_URL=" + elsewhere, "GATEWAY_AUTHZ_OPS_LISTEN=" + ops},
+			finding{Status: markOK, Detail: "runs, and these are its settings"}, finding{Status: markOK, Detail: "answers on " + ops},
+		},
+		{
+			"an address that is set counts, whatever runs", shared, []string{"GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0"},
+			finding{Status: markWarn, Detail: "take them up"}, finding{Status: markOK, Detail: "127.0.0.1:0 is free"},
+		},
+		{
+			"a file that cannot be read", "GATEWAY_LISTEN='", []string{"GATEWAY_AUTHZ_OPS_LISTEN=127.0.0.1:0"},
+			finding{Status: markWarn, Detail: "whether one runs is not known"}, finding{Status: markOK, Detail: "is free"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			state := t.TempDir()
+			if tt.file != "" {
+				if err := os.WriteFile(filepath.Join(state, upSettings), []byte(tt.file), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var stdout, stderr bytes.Buffer
+			_ = run(t.Context(), []string{"doctor", "--output", "json", "--state-dir", state}, append(elsewhereFree(), tt.environ...), strings.NewReader(""), &stdout, &stderr)
+			var got report
+			if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
+				t.Fatalf("%v: %s%s", err, stdout.String(), stderr.String())
+			}
+			for area, want := range map[string]finding{"gatehouse up": tt.up, "authz operations": tt.ops} {
+				if !slices.ContainsFunc(got.Findings, func(f finding) bool {
+					return f.Area == area && f.Status == want.Status && strings.Contains(f.Detail, want.Detail)
+				}) {
+					t.Errorf("%s: want %s %q in %s", area, want.Status, want.Detail, stdout.String())
+				}
+			}
+		})
+	}
+}
+
+// elsewhereFree keeps what else this machine runs out of it: port 0 is free anywhere.
+func elsewhereFree() []string {
+	return []string{
+		"GATEWAY_LISTEN=127.0.0.1:0", "GATEWAY_ENVOY_ADMIN_LISTEN=127.0.0.1:0", "GATEWAY_AUTHZ_LISTEN=127.0.0.1:0",
+		"GATEWAY_LOGIN_LISTEN=127.0.0.1:0", "GATEWAY_LOGIN_OPS_LISTEN=127.0.0.1:0",
 	}
 }
 

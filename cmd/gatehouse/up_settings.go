@@ -20,6 +20,9 @@ const upSettings = "gate.env"
 func (p *upPlan) shared(at devstack.Ready) []string {
 	entries := []string{
 		"GATEWAY_DATABASE_URL=" + at.DatabaseURL,
+		"GATEWAY_LISTEN=" + strings.TrimPrefix(at.Gateway, "http://"),
+		"GATEWAY_AUTHZ_LISTEN=" + at.AuthzGRPC,
+		"GATEWAY_LOGIN_LISTEN=" + strings.TrimPrefix(at.Login, "http://"),
 		"GATEWAY_AUTHZ_OPS_LISTEN=" + strings.TrimPrefix(at.AuthzOps, "http://"),
 		"GATEWAY_LOGIN_OPS_LISTEN=" + strings.TrimPrefix(at.LoginOps, "http://"),
 		"GATEWAY_ENVOY_ADMIN_LISTEN=" + strings.TrimPrefix(at.EnvoyAdmin, "http://"),
