@@ -34,6 +34,9 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	if err := swallowed(root, args); err != nil {
+		return in.exitCode(ctx, err)
+	}
 	cmd, err := root.ExecuteContextC(ctx)
 	return in.exitCode(ctx, plainly(cmd, err))
 }

@@ -128,6 +128,37 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("%s; %s", text, helpHint(cmd))
 }
 
+// swallowed finds a flag without its value, for which the parser takes the flag
+// behind it: 'explain --decision --request-id X' would look for a file of the name
+// --request-id. A value that begins so is given with an equals sign.
+func swallowed(root *cobra.Command, args []string) error {
+	cmd, rest, err := root.Find(args)
+	if err != nil {
+		return nil //nolint:nilerr // it is told with the rest of what is wrong
+	}
+	known := cmd.Flags()
+	for i := 0; i+1 < len(rest) && rest[i] != "--"; i++ {
+		name, long := strings.CutPrefix(rest[i], "--")
+		flag := known.Lookup(name)
+		if !long {
+			flag = nil
+			if letter, dashed := strings.CutPrefix(rest[i], "-"); dashed && len(letter) == 1 {
+				flag = known.ShorthandLookup(letter)
+			}
+		}
+		if flag == nil || flag.NoOptDefVal != "" {
+			continue // it takes no value, or has it in the same word
+		}
+		i++ // behind its value
+		value := rest[i]
+		letter, dashed := strings.CutPrefix(value, "-")
+		if strings.HasPrefix(value, "--") || dashed && len(letter) == 1 && (letter == "h" || known.ShorthandLookup(letter) != nil) {
+			return fmt.Errorf("--%s: its value is missing, %s comes next (one that begins so is written --%[1]s=VALUE); %[3]s", flag.Name, printable(value), helpHint(cmd))
+		}
+	}
+	return nil
+}
+
 // plainly says what cobra found wrong with a command's name in our one line
 // instead of its five.
 func plainly(cmd *cobra.Command, err error) error {

@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 // call runs the command in this process. No database answers where it points.
@@ -23,6 +27,11 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 		args string // words, "" as an empty one
 		want string // the whole of stderr without "gatehouse: "; with … at its end, its beginning
 	}{
+		{"a flag in the place of a value", "explain --decision --request-id x", "--decision: its value is missing, --request-id comes next (one that begins so is written --decision=VALUE); see 'gatehouse explain --help'"},
+		{"a misspelt flag in the place of a value", "up --state-dir --lisen x", "--state-dir: its value is missing, --lisen comes next (one that begins so is written --state-dir=VALUE); see 'gatehouse up --help'"},
+		{"a short flag in the place of a value", "user list --after -o json", "--after: its value is missing, -o comes next (one that begins so is written --after=VALUE); see 'gatehouse user list --help'"},
+		{"a flag in the place of a short one's value", "user list -o --limit 3", "--output: its value is missing, --limit comes next (one that begins so is written --output=VALUE); see 'gatehouse user list --help'"},
+		{"the help in the place of a value", "replay x --config --help", "--config: its value is missing, --help comes next (one that begins so is written --config=VALUE); see 'gatehouse replay --help'"},
 		{"no command", "", `missing command for "gatehouse", one of: …`},
 		{"an unknown command", "frobnicate", `unknown command "frobnicate" for "gatehouse"; ` + hint},
 		{"a misspelt command", "migrat", `unknown command "migrat" for "gatehouse"; did you mean 'gatehouse migrate'; ` + hint},
@@ -113,6 +122,38 @@ func TestWrongUseIsOneLineOnStderrAndCodeTwo(t *testing.T) {
 				t.Errorf("stderr %q, want %q", stderr, "gatehouse: "+tt.want)
 			}
 		})
+	}
+}
+
+// Every flag of every command that takes a value says so when another flag stands in
+// the value's place, and takes one with an equals sign as it is.
+func TestNoFlagTakesTheNextOneForItsValue(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	seen := 0
+	walk = func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		for line := range strings.Lines(cmd.LocalFlags().FlagUsages()) {
+			name := regexp.MustCompile(`--([a-z-]+)`).FindStringSubmatch(line)
+			if name == nil || cmd.Flags().Lookup(name[1]) == nil || cmd.Flags().Lookup(name[1]).NoOptDefVal != "" {
+				continue
+			}
+			seen++
+			args := append(slices.Clone(path), "--"+name[1], "--output", "json")
+			code, stdout, stderr := call(t, args...)
+			if want := "gatehouse: --" + name[1] + ": its value is missing, --output comes next"; code != exitMisuse || stdout != "" || !strings.HasPrefix(stderr, want) {
+				t.Errorf("%v: exit code %d, %q %q, want %q", args, code, stdout, stderr, want)
+			}
+		}
+		for _, child := range cmd.Commands() {
+			walk(child)
+		}
+	}
+	walk(newRoot(&invocation{}))
+	if seen < 50 {
+		t.Errorf("only %d flags were tried", seen)
+	}
+	if err := swallowed(newRoot(&invocation{}), []string{"explain", "--decision=--odd", "--request-id", "-", "--", "--path", "--mode"}); err != nil {
+		t.Errorf("a value with an equals sign, standard input, and what stands behind --: %v", err)
 	}
 }
 
