@@ -116,8 +116,13 @@ func (in *invocation) newRehearsal(name string, limit int) (*rehearsal, error) {
 		return nil, &useError{err}
 	}
 	s, warnings, err := config.Load(src, config.NeedAuthz, wiring.Inspections()...)
+	old, before, notInForce := config.Load(in.source(), config.NeedUp)
+	_, more, _ := config.Load(in.source(), config.NeedAuthz)
 	for _, w := range warnings {
-		in.complain("warning: " + w)
+		// What is no warning of the settings in force is one of the new ones.
+		if !slices.Contains(before, w) && !slices.Contains(more, w) {
+			in.complain("warning: " + w)
+		}
 	}
 	if err != nil {
 		return nil, &useError{err}
@@ -138,7 +143,7 @@ func (in *invocation) newRehearsal(name string, limit int) (*rehearsal, error) {
 		r.index = routed.Index()
 	}
 	r.rerouted = true
-	if old, _, err := config.Load(in.source(), config.NeedUp); err == nil {
+	if notInForce == nil {
 		if inForce, err := wiring.RouteTable(old.Edge.Routes); err == nil {
 			r.before, r.rerouted = inForce.Index(), old.Edge.Routes != s.Edge.Routes
 		}

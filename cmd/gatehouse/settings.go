@@ -24,12 +24,30 @@ func (in *invocation) source() config.Source {
 func (in *invocation) settings(need config.Need) (*config.Settings, error) {
 	s, warnings, err := config.Load(in.source(), need, wiring.Inspections()...)
 	for _, w := range warnings {
-		in.complain("warning: " + w)
+		if !aboutService(w) {
+			in.complain("warning: " + w)
+		}
 	}
 	if err != nil {
 		return nil, &useError{err}
 	}
 	return s, nil
+}
+
+// aboutService reports that a warning is about what a service lets happen while it
+// runs. Those are told when one starts, and by doctor; a command that reads the same
+// settings for something else does not repeat them each time. One that is not known
+// here is told.
+func aboutService(warning string) bool {
+	for _, name := range []string{
+		"LEGACY_TOKENS_UNTIL", "USER_CHECK", "COMPANY_JOIN_POLICY", "LOGIN_THROTTLE", "TRUSTED_PROXIES",
+		"RESET_URL", "VERIFY_URL", "SMTP_URL",
+	} {
+		if strings.HasPrefix(warning, "GATEWAY_"+name+": ") {
+			return true
+		}
+	}
+	return false
 }
 
 // newVerifier fails where no keys are configured, or keys that do not fit, or
