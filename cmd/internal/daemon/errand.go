@@ -23,7 +23,7 @@ func errand(name string, args []string, call Call) (func(context.Context, config
 	case len(args) == 0:
 		return nil, nil
 	case args[0] == "healthcheck" && len(args) == 1:
-		return func(ctx context.Context, ops config.Address) int { return healthcheck(ctx, ops, call.Stderr) }, nil
+		return func(ctx context.Context, ops config.Address) int { return healthcheck(ctx, name, ops, call.Stderr) }, nil
 	case args[0] == "log-level":
 		return logLevel(name, args[1:], call)
 	case args[0] == "healthcheck":
@@ -59,7 +59,7 @@ func logLevel(name string, args []string, call Call) (func(context.Context, conf
 		return nil, errors.New("log-level: --for needs a level")
 	}
 	return func(ctx context.Context, ops config.Address) int {
-		err := askLevel(ctx, ops, level, *lasts, call.Stdout)
+		err := askLevel(ctx, name, ops, level, *lasts, call.Stdout)
 		if err == nil {
 			return Fine
 		}
@@ -71,7 +71,7 @@ func logLevel(name string, args []string, call Call) (func(context.Context, conf
 	}, nil
 }
 
-func askLevel(ctx context.Context, ops config.Address, level, lasts string, stdout io.Writer) error {
+func askLevel(ctx context.Context, name string, ops config.Address, level, lasts string, stdout io.Writer) error {
 	here, err := onThisMachine(ops)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func askLevel(ctx context.Context, ops config.Address, level, lasts string, stdo
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		return err
+		return unanswered(name, here, ops, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, 4<<10))

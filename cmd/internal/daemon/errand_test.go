@@ -73,6 +73,9 @@ func TestTheLogLevelIsShownAndChangedByTheProgramItself(t *testing.T) {
 	if got := daemon.Main(t.Context(), program(nil), daemon.Call{Args: []string{"log-level"}, Environ: nobody, Stdout: io.Discard, Stderr: &stderr}); got != daemon.Failed {
 		t.Errorf("with nobody there the code is %d: %s", got, &stderr)
 	}
+	if want := "log-level: no answer from warden at http://127.0.0.1:1, where GATEWAY_WARDEN_OPS_LISTEN (127.0.0.1:1) has it: dial tcp"; !strings.HasPrefix(stderr.String(), want) {
+		t.Errorf("%q, want %q", &stderr, want)
+	}
 }
 
 func TestTracingThatIsMalformedEndsTheStartWithTheSettings(t *testing.T) {

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/config"
@@ -13,7 +16,7 @@ import (
 
 // healthcheck asks the service on this machine whether it is ready. A container
 // image without a shell has no other program that could.
-func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int {
+func healthcheck(ctx context.Context, name string, ops config.Address, stderr io.Writer) int {
 	here, err := onThisMachine(ops)
 	if err != nil {
 		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
@@ -28,7 +31,7 @@ func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int 
 	}
 	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
+		fmt.Fprintf(stderr, "healthcheck: %v\n", unanswered(name, here, ops, err))
 		return Failed
 	}
 	defer func() { _ = answer.Body.Close() }()
@@ -38,6 +41,16 @@ func healthcheck(ctx context.Context, ops config.Address, stderr io.Writer) int 
 		return Failed
 	}
 	return Fine
+}
+
+// unanswered tells where a service was looked for and which setting says so: whoever
+// asks beside it may well have other settings than it runs with. The setting has the
+// service's name.
+func unanswered(name, here string, ops config.Address, err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // without the address once more
+	}
+	return fmt.Errorf("no answer from %s at %s, where GATEWAY_%s_OPS_LISTEN (%s) has it: %w", name, here, strings.ToUpper(name), ops, err)
 }
 
 // onThisMachine is the URL at which a service that listens there is reached from
