@@ -1,11 +1,11 @@
-// Package starved tells a test how much of a time the machine spent with more to
-// do than it could. What the product promises to do within a second, it does on a
-// machine that has time for it; a test that holds it to that second adds what it
-// did not have:
+// Package starved tells a test how much of a time its machine spent with more to do
+// than it could. What the product promises to do within a second, it does on a
+// machine that has time for it; a test that holds it to that second does not count
+// what the machine had not:
 //
-//	m := starved.Begin(t)
+//	w := starved.Begin(t)
 //	…
-//	if took := time.Since(start) - m.Lost(); took > bound {
+//	if took := w.Took(); took > bound {
 //
 // It must never know what is tested, and no shipped code imports it.
 package starved
@@ -19,51 +19,71 @@ import (
 	"time"
 )
 
-// Meter measures from Begin on. It may be asked by several goroutines.
-type Meter struct {
+// Watch measures from its beginning on. Several goroutines may use it.
+type Watch struct {
+	machine *machine
 	began   time.Time
-	before  time.Duration // the kernel's figure then; -1: it has none
-	overdue atomic.Int64  // by how much a goroutine woke up too late, in sum
+	before  sums
 }
 
-// Begin begins to measure. It ends with the test.
-func Begin(t testing.TB) *Meter {
+// Begin begins to measure, for as long as the test runs.
+func Begin(t testing.TB) Watch {
 	t.Helper()
 	return begin(t, pressure)
 }
 
-func begin(t testing.TB, pressure func() time.Duration) *Meter {
+func begin(t testing.TB, pressure func() time.Duration) Watch {
 	t.Helper()
-	m := &Meter{began: time.Now(), before: pressure()}
+	m := &machine{pressure: pressure}
 	m.sample(t)
-	return m
+	return Watch{machine: m}.Again()
+}
+
+// Again is another watch that begins now, and ends with the same test.
+func (w Watch) Again() Watch {
+	return Watch{machine: w.machine, began: time.Now(), before: w.machine.lost()}
 }
 
 // Lost is for how long something that could have run did not, because all
 // processors were busy or the disk was: 0 on an idle machine, and at most the time
 // that has passed.
-func (m *Meter) Lost() time.Duration {
-	lost := time.Duration(m.overdue.Load())
-	if m.before >= 0 {
-		lost = max(lost, pressure()-m.before)
-	}
-	return min(lost, time.Since(m.began))
+func (w Watch) Lost() time.Duration {
+	now := w.machine.lost()
+	return min(max(now.waited-w.before.waited, now.overslept-w.before.overslept), w.Passed())
+}
+
+// Took is the time that has passed, without what was lost of it.
+func (w Watch) Took() time.Duration {
+	passed := w.Passed()
+	return passed - min(passed, w.Lost())
+}
+
+// Passed is the time that has passed.
+func (w Watch) Passed() time.Duration { return time.Since(w.began) }
+
+// machine is what is known of the whole machine.
+type machine struct {
+	pressure  func() time.Duration
+	overslept atomic.Int64
+}
+
+// sums are those of all times, by what the kernel says and by what a goroutine saw.
+type sums struct{ waited, overslept time.Duration }
+
+func (m *machine) lost() sums {
+	return sums{waited: m.pressure(), overslept: time.Duration(m.overslept.Load())}
 }
 
 // pressure is the kernel's sum of the times in which something waited, since it was
-// started; -1 where it does not say.
+// started; 0 where it does not say.
 func pressure() time.Duration {
 	sum := time.Duration(0)
 	for _, resource := range []string{"cpu", "io"} {
 		text, err := os.ReadFile("/proc/pressure/" + resource)
 		if err != nil {
-			return -1
+			return 0
 		}
-		waited, ok := parse(text)
-		if !ok {
-			return -1
-		}
-		sum += waited
+		sum += parse(text)
 	}
 	return sum
 }
@@ -71,20 +91,23 @@ func pressure() time.Duration {
 // parse reads the total of the first line, in microseconds:
 //
 //	some avg10=0.00 avg60=1.23 avg300=0.50 total=16808566859
-func parse(text []byte) (time.Duration, bool) {
+func parse(text []byte) time.Duration {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
-	_, total, found := bytes.Cut(line, []byte(" total="))
+	_, total, _ := bytes.Cut(line, []byte(" total="))
 	n, err := strconv.ParseInt(string(total), 10, 64)
-	return time.Duration(n) * time.Microsecond, found && err == nil && bytes.HasPrefix(line, []byte("some "))
+	if err != nil || !bytes.HasPrefix(line, []byte("some ")) {
+		return 0
+	}
+	return time.Duration(n) * time.Microsecond
 }
 
 // pace is how often the goroutine wants to be woken.
 const pace = 5 * time.Millisecond
 
-// sample is for systems without such a figure, and for what it does not count: that
-// all of a container had to wait, for one. What sleeps is woken before what works,
+// sample is for systems without such a figure, and for what it does not count, such
+// as a container that has used up its share. What sleeps is woken before what works,
 // so that it sees less than the kernel does.
-func (m *Meter) sample(t testing.TB) {
+func (m *machine) sample(t testing.TB) {
 	t.Helper()
 	done, ended := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(done); <-ended })
@@ -99,7 +122,7 @@ func (m *Meter) sample(t testing.TB) {
 			case <-done:
 				return
 			case <-timer.C:
-				m.overdue.Add(int64(max(0, time.Since(asleep)-pace)))
+				m.overslept.Add(int64(max(0, time.Since(asleep)-pace)))
 			}
 		}
 	}()
