@@ -23,10 +23,10 @@ const soon = 3 * time.Second
 // promptly runs one request and fails the test if it took too long.
 func promptly(t testing.TB, what string, f func() answer) answer {
 	t.Helper()
-	start := time.Now()
+	watch := stopwatch()
 	a := f()
-	if took := time.Since(start); took > soon {
-		t.Errorf("%s took %v, want at most %v", what, took, soon)
+	if overdue(watch, soon) {
+		t.Errorf("%s took %v, want at most %v", what, watch.Passed(), soon)
 	}
 	return a
 }

@@ -79,9 +79,15 @@ func TestAClientMayKeepAnIdleConnectionAlive(t *testing.T) {
 	if err := ping(); err != nil {
 		t.Fatalf("a ping after 6 s of silence: %v, want an answer", err)
 	}
-	// There is a limit all the same.
+	// There is a limit all the same: the next one is too many, or one of those after
+	// it, if the machine is so busy that five seconds pass between two.
+	for range 20 {
+		if err = ping(); err != nil {
+			break
+		}
+	}
 	var calm http2.ConnectionError
-	if err := ping(); !errors.As(err, &calm) || http2.ErrCode(calm) != http2.ErrCodeEnhanceYourCalm {
-		t.Errorf("one ping too many: %v, want ENHANCE_YOUR_CALM", err)
+	if !errors.As(err, &calm) || http2.ErrCode(calm) != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("pings without end: %v, want ENHANCE_YOUR_CALM", err)
 	}
 }

@@ -34,7 +34,7 @@ func TestAStreamEndsWithItsTokenAndIsJudgedAgain(t *testing.T) {
 			s := s.in(t)
 			u := s.newMember()
 			raw := token(t, claimsOf(u).with("exp", time.Now().Add(c.ends).Unix()))
-			start := time.Now()
+			watch := stopwatch()
 			open := map[string]<-chan error{"WebSocket": s.held(t, raw), "stream": s.streamed(t, raw)}
 			if c.fired {
 				s.sql(`UPDATE users SET is_active = false WHERE id = $1::uuid`, u.id)
@@ -43,7 +43,7 @@ func TestAStreamEndsWithItsTokenAndIsJudgedAgain(t *testing.T) {
 				select {
 				case err := <-ended:
 					// What is early is a fault; a busy machine may be late.
-					if took := time.Since(start); took < c.after-50*time.Millisecond || took > c.after+4*time.Second {
+					if took := watch.Passed(); took < c.after-50*time.Millisecond || overdue(watch, c.after+4*time.Second) {
 						t.Errorf("the %s ended after %v (%v), want %v", what, took, err, c.after)
 					}
 				case <-time.After(longest + patience):

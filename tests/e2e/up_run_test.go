@@ -75,15 +75,20 @@ func (u *upRun) signal(s syscall.Signal) { _ = u.cmd.Process.Signal(s) }
 // ended waits for the end and returns the exit code, -1 after a signal.
 func (u *upRun) ended(limit time.Duration) int {
 	u.t.Helper()
-	select {
-	case <-u.done:
-		return u.cmd.ProcessState.ExitCode()
-	case <-time.After(limit):
-		u.signal(syscall.SIGKILL)
-		<-u.done
-		u.t.Errorf("up did not end within %v", limit)
-		return -1
+	watch := stopwatch()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !overdue(watch, limit) {
+		select {
+		case <-u.done:
+			return u.cmd.ProcessState.ExitCode()
+		case <-tick.C:
+		}
 	}
+	u.signal(syscall.SIGKILL)
+	<-u.done
+	u.t.Errorf("up did not end within %v (%v have passed)", limit, watch.Passed())
+	return -1
 }
 
 // ready waits for the ready file. It is there whole or not at all.

@@ -12,10 +12,26 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/starved"
 )
 
-// patience is how long a condition is waited for that must come true.
-const patience = 20 * time.Second
+// patience is how long a condition is waited for that must come true, however busy
+// the machine is.
+const patience = time.Minute
+
+// machine is watched for as long as the package's tests run.
+var machine = sync.OnceValue(func() starved.Watch { return starved.Begin(ground) })
+
+// stopwatch measures what is held to a bound in time. Where the machine is busy with
+// other tests, it counts what this one had of it.
+func stopwatch() starved.Watch { return machine().Again() }
+
+// overdue reports whether more than that has passed, or so much more that no other
+// test excuses it.
+func overdue(w starved.Watch, limit time.Duration) bool {
+	return w.Took() > limit || w.Passed() > limit+patience
+}
 
 // eventually waits, with a deadline, for f to stop failing.
 func eventually(t testing.TB, what string, f func() error) {
@@ -26,7 +42,7 @@ func eventually(t testing.TB, what string, f func() error) {
 // within is for conditions that the contract gives a time.
 func within(t testing.TB, limit time.Duration, what string, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
+	watch := stopwatch()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -34,8 +50,8 @@ func within(t testing.TB, limit time.Duration, what string, f func() error) {
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		if overdue(watch, limit) {
+			t.Fatalf("%s: not within %v (%v have passed): %v", what, limit, watch.Passed(), err)
 		}
 		<-tick.C
 	}
