@@ -3,6 +3,7 @@ package envoy_test
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -109,7 +110,7 @@ func (a *authz) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.Ch
 	case "allow":
 		return allowed("allow", set("x-user-id", userID), set("x-company-id", companyID), set("x-user-email", userEmail)), nil
 	case "brief":
-		return allowed("allow", set("x-user-id", userID), set("x-company-id", companyID), set("x-envoy-upstream-stream-duration-ms", "700")), nil
+		return allowed("allow", set("x-user-id", userID), set("x-company-id", companyID), set("x-envoy-upstream-stream-duration-ms", strconv.Itoa(int(brief.Milliseconds())))), nil
 	case "allow-nobody":
 		return allowed("allow"), nil
 	case "empty":

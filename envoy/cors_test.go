@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -18,7 +19,7 @@ func corsGate(t *testing.T) *gate {
 		s.VercelFrontendURL = "https://atenex-web.vercel.app/"
 		s.NgrokURL = "https://abc.ngrok-free.app"
 		s.CORSOrigins = append(s.CORSOrigins, "https://Partner.example:443", "http://plain.example:8080")
-		s.LoginRate = routes.Rate{Requests: 1, Per: 60e9, Burst: 1}
+		s.LoginRate = routes.Rate{Requests: 1, Per: time.Hour, Burst: 1}
 	}})
 }
 

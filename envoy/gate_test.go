@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ import (
 )
 
 // patience bounds every wait for something that is bound to happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // envoyBinary is looked for once for all tests.
 var envoyBinary = sync.OnceValues(func() (string, error) {
@@ -65,6 +66,8 @@ type options struct {
 	authz     *authz // nil: one of its own
 	noAuth    bool   // no auth service is configured
 }
+
+var authzTimeout = regexp.MustCompile(`(?m)^( +)timeout: 2s$`)
 
 // shared is one gate for all tests that need nothing special. It lives as long
 // as the test binary; TestMain stops it.
@@ -144,6 +147,12 @@ func openGate(t *testing.T, o options, dir string, cleanup func(func())) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// How long a decision may take is not what these tests are about, and a busy
+	// machine may take longer.
+	if !authzTimeout.Match(config) {
+		t.Fatal("the configuration bounds no decision")
+	}
+	config = authzTimeout.ReplaceAll(config, []byte("${1}timeout: 60s"))
 	startEnvoy(t, g, dir, config, cleanup)
 	return g
 }
@@ -176,7 +185,7 @@ func startEnvoy(t *testing.T, g *gate, dir string, config []byte, cleanup func(f
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			_ = cmd.Process.Kill()
 			<-done
 		}

@@ -12,23 +12,29 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/atenex/gatehouse/envoy"
+	"github.com/atenex/gatehouse/internal/starved"
+)
+
+const (
+	brief   = 1500 * time.Millisecond // what authz gives to who is "brief"
+	longest = 2 * time.Second         // the bound of the configuration
 )
 
 // Whatever was let in ends when authz said that it must, or after the bound of
 // the configuration, however much moves on it.
 func TestWhatWasLetInEndsInTime(t *testing.T) {
 	t.Parallel()
-	said := sharedGate(t) // authz says 700 ms to who is "brief"
-	bound := newGate(t, options{settings: func(s *envoy.Settings) { s.StreamMax = time.Second }})
+	said := sharedGate(t)
+	bound := newGate(t, options{settings: func(s *envoy.Settings) { s.StreamMax = longest }})
 	for _, c := range []struct {
 		name  string
 		gate  *gate
 		token string
 		after time.Duration
 	}{
-		{"as authz said", said, "brief", 700 * time.Millisecond},
-		{"by the bound, where authz said nothing", bound, "allow", time.Second},
-		{"as authz said, where that is sooner", bound, "brief", 700 * time.Millisecond},
+		{"as authz said", said, "brief", brief},
+		{"by the bound, where authz said nothing", bound, "allow", longest},
+		{"as authz said, where that is sooner", bound, "brief", brief},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -43,7 +49,7 @@ func TestWhatWasLetInEndsInTime(t *testing.T) {
 	t.Run("a client cannot say so itself", func(t *testing.T) {
 		const header = "X-Envoy-Upstream-Stream-Duration-Ms"
 		got := said.do(t, "GET", "/api/v1/ingest/do/drip", "Authorization: Bearer allow", header+": 300")
-		if got.status != 200 || got.body != strings.Repeat(".", 15) {
+		if got.status != 200 || got.body != strings.Repeat(".", drops) {
 			t.Errorf("%d %q, want all of the stream", got.status, got.body)
 		}
 	})
@@ -57,7 +63,7 @@ func TestWhatWasLetInEndsInTime(t *testing.T) {
 	})
 	t.Run("an open route goes on", func(t *testing.T) {
 		got := bound.do(t, "GET", "/api/v1/auth/do/drip")
-		if got.status != 200 || got.body != strings.Repeat(".", 15) {
+		if got.status != 200 || got.body != strings.Repeat(".", drops) {
 			t.Errorf("%d %q, want all of the stream", got.status, got.body)
 		}
 	})
@@ -81,9 +87,9 @@ func prior() http.RoundTripper {
 // inTime judges when something ended that began at start. What is late is a
 // machine that is busy, up to a point; what is early is a fault, but for the
 // coarseness of timers.
-func (e ending) inTime(t *testing.T, start time.Time) {
+func (e ending) inTime(t *testing.T, start starved.Watch) {
 	t.Helper()
-	if took := time.Since(start); took < e.after-20*time.Millisecond || took > e.after+4*time.Second {
+	if took := start.Passed(); took < e.after-20*time.Millisecond || start.Took() > e.after+4*time.Second {
 		t.Errorf("it ended after %v, want %v", took, e.after)
 	}
 }
@@ -103,7 +109,7 @@ func (e ending) ask(t *testing.T, with http.RoundTripper, method, path string, b
 func (e ending) socket(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	start := time.Now()
+	start := starved.Begin(t)
 	c, _, err := websocket.Dial(ctx, "ws://"+e.addr+"/api/v1/ingest/do/websocket", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + e.token}},
 	})
@@ -131,7 +137,7 @@ func (e ending) socket(t *testing.T) {
 }
 
 func (e ending) stream(t *testing.T, with http.RoundTripper) {
-	start := time.Now()
+	start := starved.Begin(t)
 	res, err := e.ask(t, with, http.MethodGet, "/api/v1/ingest/do/drip", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +145,7 @@ func (e ending) stream(t *testing.T, with http.RoundTripper) {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	e.inTime(t, start)
-	if err == nil || len(body) == 0 || len(body) == 15 || res.StatusCode != http.StatusOK {
+	if err == nil || len(body) == 0 || len(body) == drops || res.StatusCode != http.StatusOK {
 		t.Errorf("%d %q %v, want a part of the stream and an error", res.StatusCode, body, err)
 	}
 	if res.ProtoMajor != 2 {
@@ -173,7 +179,7 @@ func (e ending) upload(t *testing.T) {
 			<-time.After(20 * time.Millisecond)
 		}
 	}()
-	start := time.Now()
+	start := starved.Begin(t)
 	res, err := e.ask(t, http1(), http.MethodPost, "/api/v1/ingest/x", body)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +196,7 @@ func (e ending) upload(t *testing.T) {
 }
 
 func (e ending) unanswered(t *testing.T) {
-	start := time.Now()
+	start := starved.Begin(t)
 	got := e.do(t, "GET", "/api/v1/ingest/do/hang", "Authorization: Bearer "+e.token)
 	e.inTime(t, start)
 	checkReply(t, got, http.StatusGatewayTimeout, timedOut)

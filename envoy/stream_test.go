@@ -110,15 +110,23 @@ func TestEventsArriveAsTheyAreSent(t *testing.T) {
 	}
 }
 
+// A stream that drips does so for longer than any bound of these tests. The bounds
+// are many times the pause between two drops, since a busy machine makes it longer.
+const (
+	drops    = 40
+	dripping = 4 * time.Second
+)
+
 func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 	t.Parallel()
-	g := newGate(t, options{settings: func(s *envoy.Settings) { s.UpstreamTimeout = 700 * time.Millisecond }})
+	const silence = 2500 * time.Millisecond
+	g := newGate(t, options{settings: func(s *envoy.Settings) { s.UpstreamTimeout = silence }})
 	bearer := "Authorization: Bearer allow"
 
 	t.Run("a stream that lasts longer but moves is whole", func(t *testing.T) {
 		t.Parallel()
 		got := g.do(t, "GET", "/api/v1/ingest/do/drip", bearer)
-		if got.status != 200 || got.body != strings.Repeat(".", 15) {
+		if got.status != 200 || got.body != strings.Repeat(".", drops) {
 			t.Errorf("%d %q", got.status, got.body)
 		}
 	})
@@ -127,13 +135,13 @@ func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 		r, w := io.Pipe()
 		go func() {
 			defer w.Close()
-			for range 15 {
+			for range drops {
 				_, _ = io.WriteString(w, ".")
-				<-time.After(100 * time.Millisecond)
+				<-time.After(dripping / drops)
 			}
 		}()
-		if e := g.send(t, "POST", "/api/v1/ingest/x", r, bearer).echo(t); e.Bytes != 15 {
-			t.Errorf("%d bytes arrived, want 15", e.Bytes)
+		if e := g.send(t, "POST", "/api/v1/ingest/x", r, bearer).echo(t); e.Bytes != drops {
+			t.Errorf("%d bytes arrived, want %d", e.Bytes, drops)
 		}
 	})
 	t.Run("an answer that stops half way is cut", func(t *testing.T) {
@@ -154,8 +162,8 @@ func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 	})
 	t.Run("the login service has a clock of its own", func(t *testing.T) {
 		t.Parallel()
-		// Three times the upstream's time-out: an answer by then would be a 504.
-		ctx, cancel := context.WithTimeout(t.Context(), 2100*time.Millisecond)
+		// Twice the upstream's time-out: an answer by then would be a 504.
+		ctx, cancel := context.WithTimeout(t.Context(), 2*silence)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+"/health", nil)
 		if err != nil {
@@ -171,7 +179,7 @@ func TestTimeoutsCutSilenceAndNothingThatMoves(t *testing.T) {
 		t.Parallel()
 		c := dial(t, g, "/api/v1/ingest/do/websocket")
 		// Silence that no message could announce the end of.
-		<-time.After(1500 * time.Millisecond)
+		<-time.After(silence + 500*time.Millisecond)
 		talk(t, c, "still here")
 	})
 }

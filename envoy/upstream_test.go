@@ -115,10 +115,10 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 			flush()
 		}
 	case "drip": // a stream that lasts longer than the time-out but never pauses for as long
-		for range 15 {
+		for range drops {
 			_, _ = io.WriteString(w, ".")
 			flush()
-			<-time.After(100 * time.Millisecond)
+			<-time.After(dripping / drops)
 		}
 	case "read": // tells the test of every byte that arrives
 		buf := make([]byte, 1)
