@@ -115,6 +115,7 @@ func Open(o Options) (*Log, error) {
 			return nil, fmt.Errorf("opening the decision log: %w", err)
 		}
 		l.out = l.file
+		l.tellWide()
 	}
 	return l, nil
 }
@@ -217,6 +218,15 @@ func (l *Log) reopen() {
 		return
 	}
 	l.log.Info("decision log opened anew", "file", l.file.name)
+	l.tellWide()
+}
+
+// tellWide says that others may use the file, and that it could not be helped, such as
+// because it is somebody else's.
+func (l *Log) tellWide() {
+	if l.file.wide != nil {
+		l.log.Warn("more than the owner and the group may use the decision log", "file", l.file.name, "error", l.file.wide)
+	}
 }
 
 func (l *Log) close() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -101,6 +102,55 @@ func (l *logged) until(what string, so func() bool) {
 		case <-deadline:
 			l.t.Fatalf("not within 10 s: %s", what)
 		}
+	}
+}
+
+func TestAFileIsNotLeftOpenToOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name       string
+		there      fs.FileMode // 0: it is not
+		want, next fs.FileMode // of the file, and of the one that begins when it is full
+	}{
+		{"one that is made is its owner's", 0, 0o600, 0o600},
+		{"one that everybody may read is no longer", 0o644, 0o640, 0o600},
+		{"nor one that everybody may write", 0o666, 0o640, 0o600},
+		{"one that its group may read stays so, for whoever ships it", 0o640, 0o640, 0o600},
+		{"one that is stricter stays so", 0o600, 0o600, 0o600},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			name := filepath.Join(t.TempDir(), "log")
+			if c.there != 0 {
+				if err := os.WriteFile(name, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Chmod(name, c.there); err != nil { // whatever the umask is
+					t.Fatal(err)
+				}
+			}
+			l := running(t, decisionlog.Options{Name: name, Capacity: 1, Keep: 1, Sample: 1})
+			mode := func() fs.FileMode {
+				info, err := os.Stat(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return info.Mode().Perm()
+			}
+			if got := mode(); got != c.want {
+				t.Errorf("the mode is %v, want %v", got, c.want)
+			}
+			l.Record(numbered(1))
+			l.until("the first is written", func() bool { return l.written() == 1 })
+			l.Record(numbered(2))
+			l.until("the second is written", func() bool { return l.written() == 2 })
+			if got := mode(); got != c.next {
+				t.Errorf("the next file's mode is %v, want %v", got, c.next)
+			}
+			if l.stop(); l.lines.Len() != 0 {
+				t.Errorf("%s", l.lines)
+			}
+		})
 	}
 }
 

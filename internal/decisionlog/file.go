@@ -22,7 +22,13 @@ type file struct {
 	f    *os.File // nil: could not be opened, or written to
 	size int64
 	torn bool // the last line of it lacks its end: a full disk, or a crash
+	// wide is why a file that others may use was left so; nil: it was not.
+	wide error
 }
+
+// most is what a file that is there already may allow. Its group may read, if somebody
+// has seen to that, for whoever ships the log; a file that is made here is its owner's.
+const most = 0o640
 
 // open opens the file, or opens it anew, which is for whoever has moved it away.
 func (l *file) open() error {
@@ -37,7 +43,11 @@ func (l *file) open() error {
 		return err
 	}
 	l.f, l.size, l.torn = f, 0, false
+	l.wide = nil
 	if info.Mode().IsRegular() {
+		if mode := info.Mode().Perm(); mode&^most != 0 {
+			l.wide = f.Chmod(mode & most)
+		}
 		l.size = info.Size()
 		var last [1]byte
 		if l.size > 0 {
