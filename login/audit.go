@@ -50,6 +50,12 @@ func (s *Service) note(ctx context.Context, e identity.Event) {
 	}
 }
 
+// SigningKeyChanged has it recorded that tokens are signed with another key from now
+// on. Each login service says so of itself.
+func (s *Service) SigningKeyChanged(ctx context.Context, from, to string) {
+	s.note(ctx, identity.Event{Name: "key.rotated", Details: map[string]any{"from": from, "to": to}})
+}
+
 func (s *Service) unrecorded(ctx context.Context, e identity.Event, why error) {
 	s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "event not recorded", slog.String("event", e.Name),
 		slog.String("user_id", e.Subject.String()), slog.String("error", why.Error()))

@@ -162,3 +162,14 @@ func TestTheLogTellsWhatAPersonDid(t *testing.T) {
 	p.holds("ada", "login.success", "login.failure", "invitation.created")
 	p.holds("cy", "login.success", "company.denied", "invitation.accepted", "company.joined", "session.ended")
 }
+
+func TestAnotherSigningKeyIsRecorded(t *testing.T) {
+	kept := &recording{}
+	g := newStage(t, store{audit: kept.audit})
+	g.service.SigningKeyChanged(t.Context(), "first", "second")
+	g.recordAll()
+	want := []identity.Event{{Name: "key.rotated", Details: map[string]any{"from": "first", "to": "second"}}}
+	if diff := cmp.Diff(want, kept.events); diff != "" {
+		t.Error(diff)
+	}
+}

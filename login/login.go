@@ -76,6 +76,11 @@ type Invitations interface {
 	DeclineInvitations(ctx context.Context, request identity.DeclineRequest) (declined int, err error)
 }
 
+// Hashes counts the password hashes that are kept.
+type Hashes interface {
+	CountHashes(ctx context.Context) (identity.HashCounts, error)
+}
+
 // Auditor records what has no transaction of its own.
 type Auditor interface {
 	Audit(ctx context.Context, e identity.Event) error
@@ -125,6 +130,8 @@ type Options struct {
 	// InvitationRoles are those that a company's admin may give; empty: "user"
 	// alone.
 	InvitationRoles []string
+	// Hashes are counted for a metric; nil: they are not.
+	Hashes Hashes
 	// Chores are done beside the sweeping of sessions.
 	Chores []Chore
 	// LegacyTokensUntil ends the time of tokens that name no key; zero: no end.

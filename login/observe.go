@@ -29,7 +29,9 @@ type metrics struct {
 	ended         *prometheus.CounterVec
 	refreshes     *prometheus.CounterVec
 	mails         *prometheus.CounterVec
-	requests      *prometheus.HistogramVec
+	// legacy has no series before the hashes were counted: zero is good news.
+	legacy   *prometheus.GaugeVec
+	requests *prometheus.HistogramVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -62,6 +64,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		ended: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_sessions_ended_total", Help: "Sessions that their users ended before their time, by why.",
 		}, []string{"reason"}),
+		legacy: with.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "gatehouse_login_legacy_hashes", Help: "Users whose password hash is of another scheme than new ones.",
+		}, nil),
 		requests: with.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gatehouse_login_request_duration_seconds", Help: "Time to answer a request, the floor under refusals included.",
 			Buckets:                         []float64{.005, .01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 1.5, 2.5, 5, 10},

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/password"
 )
 
 const (
@@ -26,6 +28,24 @@ type Chore struct {
 	Do func(ctx context.Context) (int, error)
 }
 
+// countEvery is the pause between two counts of all password hashes, which read the
+// whole table.
+const countEvery = 15 * time.Minute
+
+// countHashes says how many hashes are left to be replaced by logins.
+func (s *Service) countHashes(ctx context.Context) (int, error) {
+	n, err := s.with.Hashes.CountHashes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	legacy := n.Bcrypt
+	if s.with.Passwords.Scheme() == password.Bcrypt {
+		legacy = n.Argon2id
+	}
+	s.metrics.legacy.WithLabelValues().Set(float64(legacy))
+	return 0, nil
+}
+
 // Sweep deletes sessions that were over long ago and counters that count no more,
 // every minute until ctx ends, and does the chores at their times. Replicas may do it beside each other.
 func (s *Service) Sweep(ctx context.Context) {
@@ -33,6 +53,13 @@ func (s *Service) Sweep(ctx context.Context) {
 	defer chores.Wait()
 	for _, c := range s.with.Chores {
 		chores.Go(func() { s.repeat(ctx, c) })
+	}
+	if s.with.Hashes != nil {
+		count := Chore{Name: "count of password hashes", Every: countEvery, Do: s.countHashes}
+		chores.Go(func() {
+			s.doChore(ctx, count)
+			s.repeat(ctx, count)
+		})
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -64,15 +91,18 @@ func (s *Service) repeat(ctx context.Context, c Chore) {
 			return
 		case <-tick.C:
 		}
-		did, err := once(ctx, c)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "chore not done", slog.String("chore", c.Name), slog.String("error", err.Error()))
-		case did > 0:
-			s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "chore done", slog.String("chore", c.Name), slog.Int("count", did))
-		}
+		s.doChore(ctx, c)
+	}
+}
+
+func (s *Service) doChore(ctx context.Context, c Chore) {
+	did, err := once(ctx, c)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		s.with.Logger.LogAttrs(ctx, slog.LevelWarn, "chore not done", slog.String("chore", c.Name), slog.String("error", err.Error()))
+	case did > 0:
+		s.with.Logger.LogAttrs(ctx, slog.LevelDebug, "chore done", slog.String("chore", c.Name), slog.Int("count", did))
 	}
 }
 

@@ -3,10 +3,15 @@ package login_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/atenex/gatehouse/internal/identity"
+	"github.com/atenex/gatehouse/internal/password"
+	"github.com/atenex/gatehouse/login"
 )
 
 func TestOldSessionsAreSweptEveryMinute(t *testing.T) {
@@ -43,4 +48,56 @@ func TestOldSessionsAreSweptEveryMinute(t *testing.T) {
 			t.Errorf("the failure was not logged once: %s", log)
 		}
 	})
+}
+
+type hashes func() (identity.HashCounts, error)
+
+func (h hashes) CountHashes(context.Context) (identity.HashCounts, error) { return h() }
+
+// Nothing is said before it is known: zero would be good news.
+func TestHashesOfOtherSchemesAreCounted(t *testing.T) {
+	for _, tt := range []struct {
+		scheme password.Scheme
+		want   string
+	}{{password.Argon2id, "7"}, {password.Bcrypt, "3"}} {
+		t.Run(string(tt.scheme), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				s := store{sweep: func(context.Context) (int, error) { return 0, nil }}
+				g := newStageWith(t, s, password.Options{Scheme: tt.scheme, BcryptCost: 4}, func(o *login.Options) {
+					o.Hashes = hashes(func() (identity.HashCounts, error) {
+						if asked++; asked == 1 {
+							return identity.HashCounts{}, errors.New("connection refused")
+						}
+						return identity.HashCounts{Bcrypt: 7, Argon2id: 3}, nil
+					})
+				})
+				told := func() string {
+					families, err := g.registry.Gather()
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, f := range families {
+						if f.GetName() == "gatehouse_login_legacy_hashes" {
+							return fmt.Sprint(f.GetMetric()[0].GetGauge().GetValue())
+						}
+					}
+					return "nothing"
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { g.service.Sweep(ctx); close(done) }()
+				synctest.Wait()
+				if asked != 1 || told() != "nothing" {
+					t.Errorf("at the start: asked %d times, told %s", asked, told())
+				}
+				<-time.After(15*time.Minute + time.Second) // on the bubble's clock
+				cancel()
+				<-done
+				if asked != 2 || told() != tt.want {
+					t.Errorf("asked %d times, told %s, want %s", asked, told(), tt.want)
+				}
+			})
+		})
+	}
 }

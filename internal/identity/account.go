@@ -55,6 +55,10 @@ var (
 	ErrUnknownCompany = errors.New("no such company")
 )
 
+// HashCounts says how many users have a password hash of which scheme that can be
+// verified.
+type HashCounts struct{ Bcrypt, Argon2id int }
+
 // ErrEmailTaken is returned where another user has the address already, without
 // regard to the case of ASCII letters.
 var ErrEmailTaken = errors.New("a user with this email already exists")

@@ -77,6 +77,9 @@ type Hasher struct {
 	log     *slog.Logger
 }
 
+// Scheme is that of new hashes.
+func (h *Hasher) Scheme() Scheme { return h.scheme }
+
 // New returns a Hasher. It hashes nothing yet: see Calibrate.
 func New(o Options) (*Hasher, error) {
 	h := &Hasher{

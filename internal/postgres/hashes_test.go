@@ -36,3 +36,15 @@ func TestHighestBcryptCostCountsOnlyWhatIsEverVerified(t *testing.T) {
 		t.Errorf("of two rows: %d, %v, want 14", got, err)
 	}
 }
+
+func TestHashesAreCountedByScheme(t *testing.T) {
+	t.Parallel()
+	store, db := newStore(t)
+	for i, hash := range []any{"$2b$12$abc", "$2a$04$abc", "$2x$12$abc", "$2b$15$abc", "$argon2id$v=19$m=32768,t=3,p=1$abc$def", "$argon2i$v=19$", "!", "", nil} {
+		db.addUser(userID(i+1), string(rune('a'+i))+"@example.com", identity.CompanyID{})
+		db.exec(`UPDATE users SET hashed_password = $2 WHERE id = $1`, userID(i+1).String(), hash)
+	}
+	if got, err := store.CountHashes(testContext(t)); err != nil || got != (identity.HashCounts{Bcrypt: 2, Argon2id: 1}) {
+		t.Errorf("counted %+v, %v", got, err)
+	}
+}

@@ -48,6 +48,7 @@ const (
 	queryListMembers     query = "list_members"
 	querySetSuspended    query = "set_suspended"
 	queryHighestCost     query = "highest_bcrypt_cost"
+	queryCountHashes     query = "count_hashes"
 	queryAudit           query = "audit"
 	queryAuditLog        query = "audit_log"
 	queryTendAudit       query = "tend_audit"
@@ -85,7 +86,7 @@ func queries() []query {
 		queryRevokeUser, querySweepSessions, queryChangePassword, queryProfile, queryReplaceHash, queryJoin,
 		queryRefresh, querySweepRefresh, queryMakeOneTime, queryOneTimeUser, queryResetPassword, queryVerifyEmail, querySweepOneTime,
 		queryCreateUser, queryMatchUsers, queryImportUsers, queryListUsers, queryFindUser, querySetActive, querySetPassword, queryCreateCompany,
-		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, querySendFence, queryReplicas,
+		queryListCompanies, queryListMembers, querySetSuspended, queryHighestCost, queryCountHashes, querySendFence, queryReplicas,
 		queryAudit, queryAuditLog, queryTendAudit, queryInvite, queryListInvitations, queryRevokeInvitation, queryDecline,
 		querySweepInvitations, queryRemoveMember, queryListSessions, queryEndSession}
 }

@@ -183,6 +183,25 @@ func TestWhatIsRecordedAndWhatIsNotDoneUnrecorded(t *testing.T) {
 			_, err := s.SetActive(testContext(t), userID(1), true)
 			return err
 		}, nil, ""},
+		{"a user enabled who was not", func(t *testing.T, s *postgres.Store) error {
+			if _, err := s.SetActive(testContext(t), userID(1), false); err != nil {
+				return err
+			}
+			_, err := s.SetActive(testContext(t), userID(1), true)
+			return err
+		}, []string{"user.disabled", "user.enabled"}, ""},
+		{"a user unlocked", func(t *testing.T, s *postgres.Store) error {
+			wrong := identity.LoginAttempt{Source: identity.ThrottleKey{1}, AccountSource: identity.ThrottleKey{2}, Account: identity.ThrottleKey{3}, Email: "ada@example.com"}
+			if _, err := s.SettleLogin(testContext(t), wrong, identity.LoginTurn{}, identity.LoginFailed, userID(1)); err != nil {
+				return err
+			}
+			_, err := s.UnlockUser(testContext(t), userID(1))
+			return err
+		}, []string{"user.unlocked"}, `SELECT count(*) > 0 FROM login_throttle WHERE user_id = '` + userID(1).String() + `'`},
+		{"a user registered", func(t *testing.T, s *postgres.Store) error {
+			_, err := s.RegisterUser(testContext(t), identity.Account{User: identity.User{Email: "new@example.com"}, PasswordHash: aHash}, "")
+			return err
+		}, []string{"user.registered"}, `SELECT count(*) = 2 FROM users`},
 		{"a user revoked", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.RevokeUser(testContext(t), userID(1))
 			return err
@@ -199,6 +218,13 @@ func TestWhatIsRecordedAndWhatIsNotDoneUnrecorded(t *testing.T) {
 			_, err := s.SetSuspended(testContext(t), companyID(1), true)
 			return err
 		}, []string{"company.suspended"}, `SELECT bool_and(is_active) FROM companies`},
+		{"a company resumed", func(t *testing.T, s *postgres.Store) error {
+			if _, err := s.SetSuspended(testContext(t), companyID(1), true); err != nil {
+				return err
+			}
+			_, err := s.SetSuspended(testContext(t), companyID(1), false)
+			return err
+		}, []string{"company.suspended", "company.resumed"}, ""},
 		{"a company joined", func(t *testing.T, s *postgres.Store) error {
 			_, err := s.Join(testContext(t), identity.JoinRequest{User: userID(1), Default: companyID(1), Admit: admitAll})
 			return err
@@ -207,6 +233,14 @@ func TestWhatIsRecordedAndWhatIsNotDoneUnrecorded(t *testing.T) {
 			_, _, err := s.Invite(testContext(t), identity.InviteRequest{Company: companyID(1), Email: "new@example.com", Role: "user", Lifetime: week})
 			return err
 		}, []string{"invitation.created …"}, `SELECT count(*) = 0 FROM company_invitations`},
+		{"an invitation taken back", func(t *testing.T, s *postgres.Store) error {
+			made, _, err := s.Invite(testContext(t), identity.InviteRequest{Company: companyID(1), Email: "new@example.com", Role: "user", Lifetime: week})
+			if err != nil {
+				return err
+			}
+			_, err = s.RevokeInvitation(testContext(t), companyID(1), made.ID, identity.Inviter{})
+			return err
+		}, []string{"invitation.created …", "invitation.revoked …"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -200,6 +200,9 @@ func TestARotationUnderLoadRefusesNoGoodToken(t *testing.T) {
 	if kidOf(fresh) != "second" {
 		t.Errorf("after the promotion a login is signed with %q", kidOf(fresh))
 	}
+	if log := s.command("audit", "--event", "key.", "--output", "json"); strings.Count(log, `"key.rotated"`) != 1 || !strings.Contains(log, `"second"`) {
+		t.Errorf("the audit log tells of %s", log)
+	}
 	s.in(t).get(strictRoute, bearer(old)).expect(t, accepted)
 	for _, key := range []string{"first", "second"} {
 		if got := metric(t, s.authzOps, `gatehouse_authz_tokens_verified_total{alg="ES256",key="`+key+`"}`); got == "" || got == "0" {

@@ -110,6 +110,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		DefaultCompany:    s.Companies.Default,
 		AnyCompany:        s.Companies.JoinAny,
 		InvitationRoles:   s.Companies.InvitationRoles,
+		Hashes:            store,
 		Chores:            chores(store, s.AuditRetention),
 		LegacyTokensUntil: s.Tokens.LegacyUntil,
 		TrustedProxies:    s.TrustedProxies,
@@ -133,6 +134,14 @@ func run(ctx context.Context, p *daemon.Process) error {
 	if err != nil {
 		return err
 	}
+
+	signer, _ := ring.Keys().Signer()
+	ring.OnChange(func(keys *token.KeySet) { // one call after the other
+		if next, signs := keys.Signer(); signs && next.ID() != signer.ID() {
+			service.SigningKeyChanged(context.WithoutCancel(ctx), signer.ID(), next.ID())
+			signer = next
+		}
+	})
 
 	// Before the first request, so that no refusal is ever answered from under a
 	// floor that was not measured; prepare raises it to what the table holds.
