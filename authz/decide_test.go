@@ -45,6 +45,7 @@ func TestTheEarlierRowWins(t *testing.T) {
 	}
 }
 
+// D2: a role is that of the company which the token acts for, from the database.
 func TestDoubtAboutARouteRefuses(t *testing.T) {
 	initial := extension("auth_mode", "initial")
 	cases := []struct {

@@ -116,6 +116,7 @@ var table = []row{
 	{name: "52-allowed-legacy-in-time", claims: inCo, gate: func(o *authz.Options) { o.LegacyTokensUntil = now.Add(time.Second) }, want: "ok"},
 }
 
+// D17: without a token the challenge is a bare Bearer.
 func TestEveryRowOfTheContract(t *testing.T) {
 	for _, c := range table {
 		t.Run(c.name, func(t *testing.T) {

@@ -86,6 +86,7 @@ func TestD3TheDefaultCompanyIsForThoseWhoHaveNone(t *testing.T) {
 	}
 }
 
+// M9: the mark of a revocation has microseconds, and iat has whole seconds.
 func TestD5ALoginInTheSecondOfARevocationStands(t *testing.T) {
 	g, db := onPostgres(t)
 	user := create(t, db, person(adaEmail, g.hash(rightWords)))
@@ -154,6 +155,7 @@ func TestD6AndD7HashesAndTheirUpgrade(t *testing.T) {
 	}
 }
 
+// M10: lower() of some locales makes k of the Kelvin sign.
 func TestD10AndD11WhoCannotLogInIsToldTheSame(t *testing.T) {
 	g, db := onPostgres(t)
 	create(t, db, person("kate@example.com", g.hash(rightWords)))

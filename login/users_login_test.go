@@ -109,6 +109,8 @@ func TestAGoodLoginIsAnsweredInFull(t *testing.T) {
 
 // Every way to fail must look the same: the same answer, one hash computed, no
 // earlier than the floor, which is what makes the time the same.
+//
+// D17: the challenge is a bare Bearer here too.
 func TestEveryWrongLoginLooksTheSame(t *testing.T) {
 	inactive := adaWith(argonOf(t, rightWords))
 	inactive.Active = false

@@ -45,6 +45,7 @@ func TestHowManyPermits(t *testing.T) {
 	}
 }
 
+// M6: hashes at once make each other slow, so that few are, and few wait.
 func TestTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher(t, password.Options{Processors: 2})

@@ -129,6 +129,7 @@ func (e *ear) sync(t *testing.T, db *database) {
 	})
 }
 
+// M11: a restore skips ordinary triggers, TRUNCATE those of rows; a login says nothing.
 func TestEveryChangeThatADecisionRestsOnIsAnnouncedWhateverTheSQL(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)

@@ -69,6 +69,7 @@ func TestStatusOfANewDatabaseChangesNothing(t *testing.T) {
 	}
 }
 
+// M12: no row is written anew, and no file.
 func TestMigrateAdoptsRowsWithoutTouchingThem(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)

@@ -194,6 +194,8 @@ func TestAttemptsAtTheSameTime(t *testing.T) {
 
 // What reaches the hash is bounded, whatever comes at once, and those who are
 // right are never among the refused.
+//
+// M13: what is being judged counts before it is judged, and no more than that.
 func TestManyAttemptsAtOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name       string

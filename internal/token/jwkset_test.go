@@ -181,6 +181,7 @@ func TestOnlyPublicHalvesOfOurOwnArePublished(t *testing.T) {
 	}
 }
 
+// D14: a key has one algorithm.
 func TestAKidOfTheSetSelectsThatKeyAndEveryOtherTokenMeetsTheSecret(t *testing.T) {
 	pair, retired := newPair(t, "ES256"), newPair(t, "ES256")
 	own := []byte(`{"keys":[` + privateJWK(t, pair, "ES256", "now", "sign") + `,` + privateJWK(t, retired, "ES256", "before", "verify") + `,{` + oct("HS512", strings.Repeat("word", 16)) + kid("shared") + `}]}`)

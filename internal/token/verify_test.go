@@ -18,6 +18,8 @@ func at(offset time.Duration) int64 { return now.Add(offset).Unix() }
 
 // Each case has the fault of its name; "and" names a second fault of a later
 // row, which must not be the one that is told.
+//
+// M8: a token without an end, and one that is issued in the future, are among them.
 func TestVerifyTellsTheFirstFaultInTheOrderOfTheContract(t *testing.T) {
 	nativeRules := token.Rules{Audience: "gatehouse", Issuer: "https://issuer.example"}
 	supabaseRules := token.Rules{Profile: token.Supabase}
@@ -88,6 +90,7 @@ func TestVerifyTellsTheFirstFaultInTheOrderOfTheContract(t *testing.T) {
 	}
 }
 
+// M8: what the library that others use accepts by its defaults.
 func TestVerifyRefusesStructuresWithMoreThanOneMeaning(t *testing.T) {
 	header, payload := `{"alg":"HS256"}`, native("")
 	good := signed(t, "HS256", []byte(secret), header, payload)

@@ -108,6 +108,7 @@ func TestRevocationIsExact(t *testing.T) {
 	}
 }
 
+// D4: the session goes on, with its beginning and its end.
 func TestEnsuringACompanyKeepsTheSession(t *testing.T) {
 	s := shared(t)
 	u := s.withPassword(s.newMember())
