@@ -29,6 +29,10 @@ type Timing struct {
 	Refresh time.Duration // between two fetches, give or take a tenth; 5 min
 	Retry   time.Duration // after the first fetch that failed, doubled up to a minute; 1 s
 	Budget  time.Duration // between two fetches for the sake of unknown kids; 10 s
+	// Absent is for how long a kid that a fetch did not bring causes no other; 30 s. What
+	// an issuer publishes may come later than its first token, through caches, and a kid
+	// can be guessed by somebody who would like it to be refused.
+	Absent time.Duration
 	// Patience is how long one token waits for a fetch that is under way; 400 ms,
 	// which with a look-up of 1.5 s stays within the 2 s that Envoy waits.
 	Patience time.Duration
@@ -44,6 +48,7 @@ func (t Timing) complete() Timing {
 	fill(&t.Refresh, 5*time.Minute)
 	fill(&t.Retry, time.Second)
 	fill(&t.Budget, 10*time.Second)
+	fill(&t.Absent, 30*time.Second)
 	fill(&t.Patience, 400*time.Millisecond)
 	return t
 }

@@ -172,7 +172,7 @@ func (r *Ring) Fetch(ctx context.Context) error {
 	m.mu.Lock()
 	m.flight = nil
 	if err == nil && f.kid != "" {
-		m.remember(f.kid, keys, time.Now(), r.timing.Refresh)
+		m.remember(f.kid, keys, time.Now(), r.timing.Absent)
 	}
 	m.mu.Unlock()
 	close(f.done)
