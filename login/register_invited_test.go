@@ -329,14 +329,14 @@ func TestAnInvitationWithUsersElsewhere(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked []identity.Registration
 			var welcomed []identity.UserID
-			g, db := onPostgres(t)
+			_, db := onPostgres(t)
 			there := elsewhere{asked: &asked, registrar: registrar{welcomed: &welcomed, register: func() (identity.Registered, time.Time, error) {
 				if tt.err != nil {
 					return identity.Registered{}, time.Time{}, tt.err
 				}
 				return identity.Registered{User: ada}, time.Time{}, nil // who has no row among ours
 			}}}
-			g = replica(t, db, registering(func(how *login.Registration) {
+			g := replica(t, db, registering(func(how *login.Registration) {
 				how.Registrar = login.Redeeming(there, db, slog.New(slog.DiscardHandler))
 			}))
 			made, secret := invitation(t, db, newcomer, time.Hour)
