@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -90,5 +91,30 @@ func httpManager(t *testing.T, b *bootstrapv3.Bootstrap, f func(*managerv3.HttpC
 	f(m)
 	if err := packed.MarshalFrom(m); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Envoy refuses an answer of authz whose headers would be too many, and knows no
+// other word for it than for one that is forged.
+func TestARequestThatHasNoRoomForTheIdentityIsTooLarge(t *testing.T) {
+	t.Parallel()
+	g := sharedGate(t)
+	tooLarge := 0
+	for n := 80; n <= 100; n++ {
+		headers := []string{"Authorization: Bearer allow"}
+		for i := range n {
+			headers = append(headers, fmt.Sprintf("X-Filler-%d: x", i))
+		}
+		got := g.do(t, "GET", "/api/v1/ingest/x", headers...)
+		switch {
+		case got.status == 200 && tooLarge == 0:
+		case got.status == 431 && got.body == `{"detail":"Request Header Fields Too Large"}`:
+			tooLarge++
+		default:
+			t.Errorf("%d headers of the client's: status %d, body %s", n, got.status, got.body)
+		}
+	}
+	if tooLarge == 0 || tooLarge == 21 {
+		t.Errorf("%d of 21 were too large, want some that are and some that are not", tooLarge)
 	}
 }

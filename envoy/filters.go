@@ -142,7 +142,9 @@ func upstreamAnswerMutations() *mutationv3.HeaderMutation {
 			{Action: &rulesv3.HeaderMutation_RemoveOnMatch_{RemoveOnMatch: &rulesv3.HeaderMutation_RemoveOnMatch{
 				KeyMatcher: startingWith("access-control-")}}},
 			{Action: &rulesv3.HeaderMutation_Remove{Remove: "keep-alive"}},
+			{Action: &rulesv3.HeaderMutation_Remove{Remove: "proxy-authenticate"}},
 			{Action: &rulesv3.HeaderMutation_Remove{Remove: "proxy-connection"}},
+			{Action: &rulesv3.HeaderMutation_Remove{Remove: "te"}},
 			{Action: &rulesv3.HeaderMutation_Remove{Remove: "trailer"}},
 		},
 	}}

@@ -12,6 +12,13 @@ import (
 	"github.com/atenex/gatehouse/envoy/routes"
 )
 
+// maxHeaders is what a request may have, Envoy's own and authz's included;
+// identityRoom what authz adds at most.
+const (
+	maxHeaders   = 100
+	identityRoom = 4
+)
+
 // connectionManager is the public side: what a request must look like before
 // anything else is asked.
 func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionManager, error) {
@@ -47,7 +54,7 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 		MaxRequestHeadersKb: u32(60),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     span(300 * time.Second),
-			MaxHeadersCount: u32(100),
+			MaxHeadersCount: u32(maxHeaders),
 			// X_User_Id is X-User-ID to a CGI-minded upstream.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
 		},

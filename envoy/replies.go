@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -13,6 +14,8 @@ import (
 const (
 	detailUnavailable = "Authorization is temporarily unavailable."
 	detailTooLarge    = "Request body too large."
+
+	detailHeadersTooLarge = "Request Header Fields Too Large"
 )
 
 // Where a route keeps the body of its fixed answer.
@@ -29,6 +32,8 @@ func localReplies() *managerv3.LocalReplyConfig {
 	mappers := []*managerv3.ResponseMapper{
 		// authz decided, or said why it could not: its words are the answer.
 		{Filter: all(flagged("UAEX"), decided()), BodyFormatOverride: asIs()},
+		// authz allowed it, and the identity did not fit in any more.
+		reply(full(), 431, detailHeadersTooLarge),
 		// No answer, an error instead of one, or headers that it may not set.
 		reply(all(flagged("UAEX"), status(503)), 503, detailUnavailable, retry),
 		reply(all(flagged("UAEX"), status(500)), 503, detailUnavailable, retry),
@@ -65,7 +70,7 @@ func localReplies() *managerv3.LocalReplyConfig {
 		{426, "Upgrade Required"},
 		// By status: the flag RL is not set yet when mappers run.
 		{429, "Too many requests."},
-		{431, "Request Header Fields Too Large"},
+		{431, detailHeadersTooLarge},
 		{501, "Not Implemented"},
 		{502, "Error communicating with upstream service."},
 		{503, "Service is temporarily unavailable."},
@@ -154,15 +159,25 @@ func decided() *accesslogv3.AccessLogFilter {
 	}}
 }
 
+// full reports that Envoy dropped authz's answer and that the request has so many
+// headers that it cannot take those of one: it was within the limit by less than
+// that. The details of an answer with headers that authz may not set are the same.
+func full() *accesslogv3.AccessLogFilter {
+	return expression(fmt.Sprintf(`response.code_details == "ext_authz_invalid" && size(request.headers) > %d`, maxHeaders-identityRoom))
+}
+
 // unmarked reports that RBAC refused. It goes by the details of the answer:
 // RBAC sets no flag, and writes its metadata only after the mappers have run.
 func unmarked() *accesslogv3.AccessLogFilter {
+	return expression(`response.code_details.startsWith("rbac_access_denied")`)
+}
+
+// expression is written in the Common Expression Language.
+func expression(cel string) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
 		ExtensionFilter: &accesslogv3.ExtensionFilter{
-			Name: "envoy.access_loggers.extension_filters.cel",
-			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{
-				Expression: `response.code_details.startsWith("rbac_access_denied")`,
-			})},
+			Name:       "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{Expression: cel})},
 		},
 	}}
 }

@@ -158,6 +158,11 @@ func forwarding(t routes.Table, s Settings, r routes.Route) ([]*routev3.Route, e
 			// In the router, after authz has read it.
 			route.RequestHeadersToRemove = []string{"authorization"}
 		}
+		if !upstream.HTTP2 {
+			// What Envoy leaves of it, "trailers", it would not keep: trailers end here.
+			// gRPC does not work without it.
+			route.RequestHeadersToRemove = append(route.RequestHeadersToRemove, "te")
+		}
 		route.RequestHeadersToRemove = append(route.RequestHeadersToRemove, upstream.Headers.Drop...)
 		for _, name := range r.Headers.Drop {
 			if !slices.Contains(upstream.Headers.Drop, name) {
