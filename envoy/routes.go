@@ -19,14 +19,23 @@ import (
 )
 
 // routeConfiguration turns the table into Envoy's routes. Envoy takes the first
-// route that matches, so the order here is the law: foreign preflights, then
-// every path from the most to the least specific with its 405, then the 404.
+// route that matches, so the order here is the law: what is no request, foreign
+// preflights, then every path from the most to the least specific with its 405, then the 404.
 func routeConfiguration(t routes.Table, s Settings) (*routev3.RouteConfiguration, error) {
 	cors, err := corsPolicy(t, s)
 	if err != nil {
 		return nil, err
 	}
 	rendered := []*routev3.Route{
+		// To Envoy two Host lines are one with a comma in it, which no name of a host
+		// has. RFC 9112 section 3.2 demands the refusal: whoever stands before Envoy may
+		// have gone by the first, and upstreams would read both as X-Forwarded-Host.
+		fixed(routes.AnswerTwoHosts, &routev3.RouteMatch{
+			PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+			Headers: []*routev3.HeaderMatcher{header(":authority", &matcherv3.StringMatcher{
+				MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ","},
+			})},
+		}, routes.Answer{Status: 400, Detail: "Bad Request"}),
 		foreignPreflight(),
 		// CONNECT has no path and would meet no route at all. It is refused as an
 		// upgrade before this answer is made; localReplies turns that into the same.

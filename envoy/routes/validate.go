@@ -52,12 +52,13 @@ var (
 const (
 	AnswerConnect    = "connect"
 	AnswerDotSegment = "dot-segment"
+	AnswerTwoHosts   = "two-hosts"
 	AnswerNotFound   = "not-found"
 	AnswerPreflight  = "preflight"
 )
 
 //nolint:gochecknoglobals // a constant table
-var ownRoutes = []string{AnswerConnect, AnswerDotSegment, AnswerNotFound, AnswerPreflight}
+var ownRoutes = []string{AnswerConnect, AnswerDotSegment, AnswerNotFound, AnswerPreflight, AnswerTwoHosts}
 
 // maxRetries keeps a service that is down from being asked many times for one
 // request.

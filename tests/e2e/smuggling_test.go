@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // forgeries are all the ways in which a client may try to say who it is.
@@ -218,7 +224,7 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 	const hidden = "GET /api/v1/ingest/status?hidden HTTP/1.1\r\nHost: gate.example\r\n\r\n"
 	head := "POST /api/v1/auth/x HTTP/1.1\r\nHost: gate.example\r\n"
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(hidden)+5)
-	for _, test := range []struct{ name, request string }{
+	tests := []struct{ name, request string }{
 		{"Content-Length and chunked", head + length + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden},
 		{"chunked and Content-Length", head + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + hidden},
 		{"two lengths", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345" + hidden},
@@ -233,36 +239,43 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 		{"a tab before the coding", head + "Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + hidden},
 		{"a blank before the colon", head + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + hidden},
 		{"a blank before the colon of a token", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nAuthorization : Bearer " + good + "\r\n\r\n"},
-		{"a folded header", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nX-A: b\r\n X-User-ID: x\r\n\r\n"},
 		{"a NUL in a value", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nX-A: b\x00c\r\n\r\n"},
 		{"a NUL in a name", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nX-\x00A: b\r\n\r\n"},
-		{"a carriage return in a value", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nX-A: b\rX-User-ID: x\r\n\r\n"},
 		{"a header without a name", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\n: x\r\n\r\n"},
 		{"a chunk size that is no number", head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n0\r\n\r\n"},
 		{"a chunk size that overflows", head + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nx\r\n0\r\n\r\n"},
 		{"no host", "GET /api/v1/ingest/status HTTP/1.1\r\n\r\n"},
-		{"two hosts", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"},
+		{"two hosts", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\nAuthorization: Bearer " + good + "\r\n\r\n"},
+		{"two hosts that are one", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: a.example\r\nHost: a.example\r\nAuthorization: Bearer " + good + "\r\n\r\n"},
+		{"two hosts in one", "GET /api/v1/auth/x HTTP/1.1\r\nHost: a.example,b.example\r\n\r\n"},
+		{"a host that is folded", "GET /api/v1/auth/x HTTP/1.1\r\nHost: a.example\r\n b.example\r\n\r\n"},
+		{"a fold before any header", "GET /api/v1/auth/x HTTP/1.1\r\n X-User-ID: x\r\nHost: gate.example\r\n\r\n"},
+		{"a length that is folded into two", head + "Content-Length: 5\r\n 0\r\n\r\n12345" + hidden},
+		{"a coding behind a bare line feed, and a length", head + "X-A: b\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + hidden},
 		{"no version", "GET /api/v1/ingest/status\r\n\r\n"},
 		{"another version", "GET /api/v1/ingest/status HTTP/3.0\r\nHost: gate.example\r\n\r\n"},
 		{"no request at all", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"},
 		{"headers of 100 kilobytes", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\nX-A: " + strings.Repeat("a", 100_000) + "\r\n\r\n"},
 		{"200 headers", "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\n" + strings.Repeat("X-A: b\r\n", 200) + "\r\n"},
 		{"a path of 100 kilobytes", "GET /" + strings.Repeat("a", 100_000) + " HTTP/1.1\r\nHost: gate.example\r\n\r\n"},
-	} {
+	}
+	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := s.in(t)
 			s.ingest.forget()
 			s.auth.forget()
-			a := s.raw(test.request)
+			a := s.raw(strings.Replace(test.request, "/api/v1/auth/x ", fmt.Sprintf("/api/v1/auth/x?case=%d ", i), 1))
 			// 501 is what RFC 9112 section 6.1 asks for where a coding is unknown.
 			if a.err == nil && (a.status < 400 || a.status >= 500) && a.status != http.StatusNotImplemented {
 				t.Errorf("got %d %s, want a refusal", a.status, a.body)
 			}
 			s.ingest.none(t)
 			// A body is passed on while it comes, so that the head of a request
-			// may have arrived; what follows it never does.
+			// may have arrived, as late as while another case is tried; what follows it
+			// never does.
 			for _, r := range s.auth.requests() {
-				if r.URI != "/api/v1/auth/x" || !strings.Contains(test.name, "chunk size") {
+				n := -1
+				if _, err := fmt.Sscanf(r.URI, "/api/v1/auth/x?case=%d", &n); err != nil || !strings.Contains(tests[n].name, "chunk size") {
 					t.Errorf("the upstream was reached: %s %s", r.Method, r.URI)
 				}
 			}
@@ -270,6 +283,92 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 	}
 	// The gate lives.
 	s.get("/api/v1/ingest/status", bearer(good)).expect(t, accepted)
+}
+
+// TestWhatEnvoyIsLenientAboutArrivesInOneReading has the three things that RFC 9112
+// lets a server take, and Envoy takes: a header that goes on in the next line, lines
+// that end without a carriage return, and blanks around a chunk's size. Envoy writes
+// every request anew, so that upstreams have nothing to read otherwise than it did.
+func TestWhatEnvoyIsLenientAboutArrivesInOneReading(t *testing.T) {
+	s := sharedVariant(t)
+	attacker, victim := s.newMember(), s.newMember()
+	mine := "Authorization: Bearer " + token(t, claimsOf(attacker)) + "\r\n"
+	const get, post = "GET /api/v1/ingest/status HTTP/1.1\r\nHost: gate.example\r\n", "POST /api/v1/ingest/upload HTTP/1.1\r\nHost: gate.example\r\n"
+	chunked := post + mine + "Transfer-Encoding: chunked\r\n\r\n"
+	for _, test := range []struct {
+		name, request string
+		body          int64
+		wantA         string // X-A as the upstream has it
+	}{
+		{"a header in a folded line", get + mine + "X-A: b\r\n X-User-ID: " + victim.id + "\r\n\r\n", 0, "b X-User-ID: " + victim.id},
+		{"one in a line folded by a tab", get + mine + "X-A: b\r\n\tX-User-ID: " + victim.id + "\r\n\r\n", 0, "b\tX-User-ID: " + victim.id},
+		{"an identity that is folded", get + mine + "X-User-ID:\r\n " + victim.id + "\r\n\r\n", 0, ""},
+		{"a coding in a folded line", post + mine + "X-A: b\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello", 5, "b Transfer-Encoding: chunked"},
+		{"a coding that is folded", post + mine + "Transfer-Encoding:\r\n chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 5, ""},
+		{"a length that is folded", post + mine + "Content-Length:\r\n 5\r\n\r\nhello", 5, ""},
+		{"lines that end with a line feed alone", strings.ReplaceAll(get+mine+"X-User-ID: "+victim.id+"\r\n\r\n", "\r", ""), 0, ""},
+		{"an identity behind a bare line feed", get + mine + "X-A: b\nX-User-ID: " + victim.id + "\r\n\r\n", 0, "b"},
+		{"a head that ends with two line feeds", get + strings.TrimSuffix(mine, "\r\n") + "\n\n", 0, ""},
+		{"an identity behind a bare carriage return", get + mine + "X-A: b\rX-User-ID: " + victim.id + "\r\n\r\n", 0, "bX-User-ID: " + victim.id},
+		{"a chunk's size with a blank behind", chunked + "5 \r\nhello\r\n0\r\n\r\n", 5, ""},
+		{"a chunk with an extension", chunked + "5;a=\"\r\nhello\r\n0\r\n\r\n", 5, ""},
+		{"an identity among the trailers", chunked + "5\r\nhello\r\n0\r\nX-User-ID: " + victim.id + "\r\n\r\n", 5, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := s.in(t)
+			s.ingest.forget()
+			s.auth.forget()
+			// What comes behind is a request of its own, with nobody's token.
+			if got, err := s.statuses(test.request + rawGET("/api/v1/auth/behind")); err != nil || !slices.Equal(got, []int{200, 200}) {
+				t.Fatalf("got %v, %v", got, err)
+			}
+			r := s.ingest.only(t)
+			want := http.Header{"X-User-Id": {attacker.id}, "X-Company-Id": {attacker.company}, "X-User-Email": {attacker.email}}
+			if got := identityOf(r); marshal(t, got) != marshal(t, want) {
+				t.Errorf("the upstream got %v, want %v", got, want)
+			}
+			if got := r.Header.Get("X-A"); got != test.wantA || r.Body != test.body {
+				t.Errorf("the upstream got X-A: %q and %d bytes, want %q and %d", got, r.Body, test.wantA, test.body)
+			}
+			if got := r.Header.Get("X-Forwarded-Host"); got != "gate.example" {
+				t.Errorf("X-Forwarded-Host = %q", got)
+			}
+			if got := identityOf(s.auth.only(t)); len(got) != 0 {
+				t.Errorf("the request behind has %v", got)
+			}
+		})
+	}
+}
+
+// statuses sends requests as they are, the last of which ends the connection, and
+// reads all answers.
+func (s *stack) statuses(requests string) ([]int, error) {
+	s.t.Helper()
+	c, err := net.DialTimeout("tcp", s.address, patience)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(c, requests); err != nil {
+		return nil, err
+	}
+	var out []int
+	for r := bufio.NewReader(c); ; {
+		a, err := http.ReadResponse(r, nil)
+		if errors.Is(err, io.ErrUnexpectedEOF) && len(out) > 0 {
+			return out, nil // the end between two answers
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, a.StatusCode)
+		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+			return out, err
+		}
+	}
 }
 
 func TestAChunkedBodyHidesNoRequest(t *testing.T) {
