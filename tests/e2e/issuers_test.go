@@ -126,8 +126,7 @@ func (p *parties) fetched(t *testing.T) {
 func (p *parties) judged(t *testing.T, raw string, want refusal) {
 	t.Helper()
 	p.decide(t, raw, want)
-	switch want {
-	case noCompany: // which login does not ask for
+	if want == noCompany { // which login does not ask for
 		want = accepted
 	}
 	p.me(raw).expect(t, want)
