@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -141,107 +140,4 @@ func (in *invocation) defaultLog(s *config.Settings) (string, error) {
 		}
 	}
 	return "", misuse("no decision log: GATEWAY_DECISION_LOG is not set, and 'gatehouse up' has left none; name a file, or - for standard input")
-}
-
-// follower reads a file as it grows, and the one that takes its name when it is
-// full: what is left of the old one first.
-type follower struct {
-	name string
-	file *os.File
-	lr   *lineReader
-}
-
-// open begins at the end of the file unless fromStart is set. A file that is not
-// there yet is waited for.
-func (f *follower) open(fromStart bool) error {
-	file, err := os.Open(f.name)
-	if err != nil {
-		return err
-	}
-	if !fromStart {
-		if _, err := file.Seek(0, io.SeekEnd); err != nil {
-			_ = file.Close()
-			return err
-		}
-	}
-	f.file, f.lr = file, newLineReader(file)
-	return nil
-}
-
-func (f *follower) close() {
-	if f.file != nil {
-		_ = f.file.Close()
-		f.file = nil
-	}
-}
-
-// run tells lines until ctx ends.
-func (f *follower) run(ctx context.Context, tell func([]byte) error) error {
-	defer f.close()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		if err := f.drain(tell); err != nil {
-			return err
-		}
-		switch replaced, err := f.replaced(); {
-		case err != nil:
-			return err
-		case replaced:
-			// Whoever wrote it has turned to the new one by now, so that what is there
-			// is all.
-			if err := f.drain(tell); err != nil {
-				return err
-			}
-			f.close()
-			if err := f.open(true); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("opening the decision log: %w", err)
-			}
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-func (f *follower) drain(tell func([]byte) error) error {
-	for f.file != nil {
-		line, err := f.lr.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading the decision log: %w", err)
-		}
-		if err := tell(line); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// replaced reports that another file has the name now, or that this one was cut.
-func (f *follower) replaced() (bool, error) {
-	named, err := os.Stat(f.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // between two files
-	}
-	if err != nil {
-		return false, fmt.Errorf("looking at the decision log: %w", err)
-	}
-	if f.file == nil {
-		return true, nil
-	}
-	ours, err := f.file.Stat()
-	if err != nil {
-		return false, fmt.Errorf("looking at the decision log: %w", err)
-	}
-	at, err := f.file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return false, fmt.Errorf("looking at the decision log: %w", err)
-	}
-	return !os.SameFile(named, ours) || named.Size() < at, nil
 }
