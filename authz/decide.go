@@ -137,11 +137,16 @@ func (g *Gate) lasts(c identity.Credential, now time.Time) time.Duration {
 
 // verify asks the verifier, in a span of its own where the check has one.
 func (g *Gate) verify(ctx context.Context, raw string, now time.Time, t *trail) (identity.Credential, error) {
-	if t.traced() {
-		_, span := t.child(ctx, spanVerify)
-		defer span.End()
+	if !t.traced() {
+		return g.verifier.Verify(raw, now)
 	}
-	return g.verifier.Verify(raw, now)
+	ctx, span := t.child(ctx, spanVerify)
+	defer span.End()
+	c, err := g.verifier.Verify(raw, now)
+	if p, known := errors.AsType[*problem.Problem](err); err != nil && (!known || p.IsFault()) {
+		t.failed(ctx, err) // such as keys that could never be fetched
+	}
+	return c, err
 }
 
 // look asks memory and then the directory, for no longer than the gate waits. An
@@ -167,13 +172,15 @@ func (g *Gate) look(ctx context.Context, c identity.Credential, t *trail) (ident
 		err = ctx.Err()
 	}
 	g.observer.lookedUp(g.since(start), err)
-	switch {
-	case err == nil:
+	if err == nil {
 		if !g.ready.Load() {
 			g.ready.Store(true)
 		}
 		t.learned(standing, sourceDatabase)
 		return standing, nil
+	}
+	t.failed(caller, err)
+	switch {
 	case caller.Err() != nil:
 		return identity.Standing{}, fmt.Errorf("the caller went away while the user was looked up: %w", err)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -2,9 +2,11 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -55,6 +57,9 @@ func (s span) tell(r request, d decision) {
 		attributes = append(attributes, attribute.String("gatehouse.user_id", d.identity.User.String()))
 	}
 	s.SetAttributes(attributes...)
+	if d.outcome == failed { // a refusal is none: the gate has done its work
+		s.SetStatus(codes.Error, d.reason())
+	}
 }
 
 func (t *trail) traced() bool { return t != nil && t.span.records() }
@@ -62,4 +67,22 @@ func (t *trail) traced() bool { return t != nil && t.span.records() }
 // child begins a span below that of the check.
 func (t *trail) child(ctx context.Context, name string) (context.Context, trace.Span) {
 	return t.span.TracerProvider().Tracer(tracerName).Start(ctx, name)
+}
+
+// failed says on the span of ctx why a step could not be done, in one word: the text of
+// an error may quote what it was asked.
+func (t *trail) failed(ctx context.Context, err error) {
+	if !t.traced() {
+		return
+	}
+	kind := "unavailable"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		kind = "timeout"
+	case errors.Is(err, context.Canceled):
+		kind = "cancelled"
+	}
+	span := trace.SpanFromContext(ctx)
+	span.SetAttributes(attribute.String("error.type", kind))
+	span.SetStatus(codes.Error, kind)
 }

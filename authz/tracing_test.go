@@ -2,6 +2,8 @@ package authz_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -101,6 +104,48 @@ func TestAQueryIsBelowTheLookUp(t *testing.T) {
 	}))
 	if traced(t, o, request(inCompany())); inside != "look up user" {
 		t.Errorf("the directory is asked inside of %q", inside)
+	}
+}
+
+// What could not be done is an error of its span, and of the check's; a refusal is none.
+func TestASpanOfWhatFailedIsAnError(t *testing.T) {
+	saying := func(err error) func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) {
+		return func(context.Context, identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, error) {
+			return member(), err
+		}
+	}
+	const secret = "test-secret-of-the-database"
+	for _, c := range []struct {
+		name string
+		err  error
+		in   *authv3.CheckRequest
+		want map[string]string
+	}{
+		{"an allow", nil, request(inCompany()), map[string]string{"check": "", "verify token": "", "look up user": ""}},
+		{"a refusal", nil, request("Bearer x"), map[string]string{"check": "", "verify token": ""}},
+		{"a store that is down", errors.New(secret), request(inCompany()), map[string]string{"check": "unavailable", "verify token": "", "look up user": "unavailable"}},
+		{"a store that takes too long", context.DeadlineExceeded, request(inCompany()), map[string]string{"check": "unavailable", "verify token": "", "look up user": "timeout"}},
+		{"a caller who went away", context.Canceled, request(inCompany()), map[string]string{"check": "unavailable", "verify token": "", "look up user": "cancelled"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			spans := tracetest.NewSpanRecorder()
+			ctx, span := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test").Start(t.Context(), "check")
+			newGate(t, options(t, token.Rules{}, directory(saying(c.err)))).Answer(ctx, wire(t, c.in), nil)
+			span.End()
+			got := map[string]string{}
+			for _, s := range spans.Ended() {
+				got[s.Name()] = s.Status().Description
+				if (s.Status().Code == codes.Error) != (s.Status().Description != "") {
+					t.Errorf("%s: %v", s.Name(), s.Status())
+				}
+				if text := fmt.Sprint(s.Attributes(), s.Events(), s.Status()); strings.Contains(text, secret) {
+					t.Errorf("%s repeats what the database said: %s", s.Name(), text)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

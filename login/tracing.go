@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -52,29 +53,49 @@ func (x *exchange) tell(span trace.Span, at route, a answer) {
 	span.End()
 }
 
-// step begins the span of something slow within a request that is recorded.
-func step(ctx context.Context, name string) (end func()) {
+// step begins the span of something slow within a request that is recorded; end gets
+// what became of it, of which the span has one word.
+func step(ctx context.Context, name string) (end func(error)) {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
-		return func() {}
+		return func(error) {}
 	}
 	_, span := parent.TracerProvider().Tracer(spanTracer).Start(ctx, name)
-	return func() { span.End() }
+	return func(err error) {
+		if err != nil {
+			kind := "failed"
+			switch {
+			case errors.Is(err, password.ErrBusy):
+				kind = "busy"
+			case errors.Is(err, context.DeadlineExceeded):
+				kind = "timeout"
+			case errors.Is(err, context.Canceled):
+				kind = "cancelled"
+			}
+			span.SetAttributes(attribute.String("error.type", kind))
+			span.SetStatus(codes.Error, kind)
+		}
+		span.End()
+	}
 }
 
 // awaitPermit, verifyPassword and hashPassword are password's, each with a span: they are what takes the
 // time of a login.
 func awaitPermit(ctx context.Context, passwords *password.Hasher) (*password.Permit, error) {
-	defer step(ctx, "wait to hash")()
-	return passwords.Admit(ctx)
+	end := step(ctx, "wait to hash")
+	permit, err := passwords.Admit(ctx)
+	end(err)
+	return permit, err
 }
 
 func verifyPassword(ctx context.Context, permit *password.Permit, stored, given string) password.Match {
-	defer step(ctx, "verify password")()
+	defer step(ctx, "verify password")(nil) // another password is no error
 	return permit.Verify(stored, given)
 }
 
 func hashPassword(ctx context.Context, permit *password.Permit, given string) (string, error) {
-	defer step(ctx, "hash password")()
-	return permit.Hash(given)
+	end := step(ctx, "hash password")
+	hash, err := permit.Hash(given)
+	end(err)
+	return hash, err
 }
