@@ -211,13 +211,7 @@ func TestRetriesAreOfWhatTheServiceHasNotSeen(t *testing.T) {
 		panic(http.ErrAbortHandler) // after the request was read
 	}))
 	t.Cleanup(rude.Close)
-	// A name with a port on which nobody listens.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := "http://" + l.Addr().String()
-	l.Close()
+	gone := "http://" + deadAddress(t)
 
 	g := newGate(t, options{table: func(table *routes.Table) {
 		table.Upstreams["rude"] = routes.Upstream{URL: rude.URL, Retries: 2}

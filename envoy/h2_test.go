@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -41,21 +42,19 @@ func (c h2) get(t *testing.T, path, token string) answer {
 	return answer{res.StatusCode, res.Header, string(body)}
 }
 
-// deadAddress is a port of loopback that refuses: it was free a moment ago.
+// deadAddress is a port of loopback that refuses.
 func deadAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	// Bound and not listened on, and held until the end: a port that is free goes to
+	// the next test that asks for one.
+	return bound(t, func(int) error { return nil })
 }
 
-// unanswered is a port that neither accepts nor refuses: its queue is full.
-func unanswered(t *testing.T) string {
+// bound is the address of a socket for the length of the test, after something more
+// was done to it.
+func bound(t *testing.T, more func(fd int) error) string {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,21 +62,31 @@ func unanswered(t *testing.T) string {
 	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Listen(fd, 0); err != nil {
+	if err := more(fd); err != nil {
 		t.Fatal(err)
 	}
 	name, err := syscall.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: name.(*syscall.SockaddrInet4).Port}
+	in, ok := name.(*syscall.SockaddrInet4)
+	if !ok {
+		t.Fatalf("the socket's name is a %T", name)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", in.Port)
+}
+
+// unanswered is a port that neither accepts nor refuses: its queue is full.
+func unanswered(t *testing.T) string {
+	t.Helper()
+	address := bound(t, func(fd int) error { return syscall.Listen(fd, 0) })
 	// A queue of length 0 holds one; what comes after gets no answer.
 	for range 4 {
-		conn, err := net.DialTimeout("tcp", addr.String(), patience/100)
+		conn, err := net.DialTimeout("tcp", address, patience/100)
 		if err != nil {
 			break
 		}
 		t.Cleanup(func() { conn.Close() })
 	}
-	return addr.String()
+	return address
 }
