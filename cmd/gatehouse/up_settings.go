@@ -20,7 +20,7 @@ const upSettings = "gate.env"
 func (p *upPlan) shared(at devstack.Ready) []string {
 	entries := []string{
 		"GATEWAY_DATABASE_URL=" + at.DatabaseURL,
-		"GATEWAY_LISTEN=" + strings.TrimPrefix(at.Gateway, "http://"),
+		"GATEWAY_LISTEN=" + at.Gateway[strings.LastIndex(at.Gateway, "/")+1:],
 		"GATEWAY_AUTHZ_LISTEN=" + at.AuthzGRPC,
 		"GATEWAY_LOGIN_LISTEN=" + strings.TrimPrefix(at.Login, "http://"),
 		"GATEWAY_AUTHZ_OPS_LISTEN=" + strings.TrimPrefix(at.AuthzOps, "http://"),
@@ -30,6 +30,18 @@ func (p *upPlan) shared(at devstack.Ready) []string {
 	for _, name := range []string{"GATEWAY_JWT_SECRET", "GATEWAY_DECISION_LOG"} {
 		if value, amended := p.amend[name]; amended {
 			entries = append(entries, name+"="+value)
+		}
+	}
+	// By which the parts are spoken to.
+	t := p.settings.TLS
+	for name, file := range map[string]string{
+		"TLS_CERT_FILE": t.CertFile, "TLS_KEY_FILE": t.KeyFile,
+		"AUTHZ_TLS_CERT_FILE": t.Authz.CertFile, "AUTHZ_TLS_KEY_FILE": t.Authz.KeyFile, "AUTHZ_TLS_CLIENT_CA_FILE": t.Authz.ClientCAFile,
+		"ENVOY_AUTHZ_TLS_CA_FILE": t.ToAuthz.CAFile, "ENVOY_AUTHZ_TLS_SERVER_NAME": t.ToAuthz.ServerName,
+		"ENVOY_AUTHZ_TLS_CERT_FILE": t.ToAuthz.CertFile, "ENVOY_AUTHZ_TLS_KEY_FILE": t.ToAuthz.KeyFile,
+	} {
+		if file != "" {
+			entries = append(entries, "GATEWAY_"+name+"="+file)
 		}
 	}
 	slices.Sort(entries)

@@ -65,6 +65,17 @@ func TestUpServesHTTPSAndTrustsItsPartsByCertificate(t *testing.T) {
 		t.Errorf("the demo upstream got %s from %v", echo, login["user_id"])
 	}
 
+	// So does the file of settings for a shell beside it.
+	file := regexp.MustCompile(`set -a; \. \S+; set \+a`).FindString(u.stdout.String())
+	beside := exec.CommandContext(t.Context(), "sh", "-c", file+`; "$0" doctor --running`, filepath.Join(binaries, "gatehouse"))
+	beside.Dir = t.TempDir()
+	found, _ := beside.CombinedOutput() // what else it finds on this machine is not of interest
+	for _, want := range []string{`ok +envoy +answers on ` + regexp.QuoteMeta(address), `ok +authz +answers on ` + regexp.QuoteMeta(r.AuthzGRPC)} {
+		if !regexp.MustCompile(want).Match(found) {
+			t.Errorf("doctor beside it says nothing like %s:\n%s", want, found)
+		}
+	}
+
 	// Who has no certificate of the other's is nobody to authz.
 	stranger, err := tls.Dial("tcp", r.AuthzGRPC, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if err == nil {
