@@ -49,10 +49,11 @@ type Directory interface {
 const DefaultLookupTimeout = 1500 * time.Millisecond
 
 // Memory knows some users without asking anybody, so that most checks wait for
-// nothing. What it says is true at this moment as if the Directory had been asked;
-// it may always say that it does not know. It must not wait.
+// nothing. What it says is true as if the Directory had been asked at now, which is
+// when the check came, a moment ago; it may always say that it does not know. It must
+// not wait.
 type Memory interface {
-	Peek(user identity.UserID, session identity.SessionID, company identity.CompanyID) (standing identity.Standing, known bool)
+	Peek(user identity.UserID, session identity.SessionID, company identity.CompanyID, now time.Time) (standing identity.Standing, known bool)
 }
 
 // Options is what a Gate is made of. Verifier, Registerer and Logger are

@@ -20,7 +20,7 @@ import (
 // memory is what is known without asking, as a function.
 type memory func(identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, bool)
 
-func (m memory) Peek(u identity.UserID, s identity.SessionID, c identity.CompanyID) (identity.Standing, bool) {
+func (m memory) Peek(u identity.UserID, s identity.SessionID, c identity.CompanyID, _ time.Time) (identity.Standing, bool) {
 	return m(u, s, c)
 }
 

@@ -76,7 +76,7 @@ func (d decision) refused(err error) decision {
 
 // decide is the whole decision about one request. It knows nothing of Envoy and
 // does not panic. Where t is not nil, it leaves behind what it went by.
-func (g *Gate) decide(ctx context.Context, r request, now time.Time, t *trail) (d decision) {
+func (g *Gate) decide(ctx context.Context, r *request, now time.Time, t *trail) (d decision) {
 	defer func() {
 		if thrown := recover(); thrown != nil {
 			d = decision{mode: d.mode, identity: d.identity}.refused(problem.Internal.Because(fmt.Errorf("panic: %v", thrown)))
@@ -106,16 +106,16 @@ func (g *Gate) decide(ctx context.Context, r request, now time.Time, t *trail) (
 	rules := g.rules.of(c.Issuer)
 	var standing identity.Standing
 	if !rules.skipUser && !c.User.IsZero() {
-		if standing, err = g.look(ctx, c, t); err != nil {
+		if standing, err = g.look(ctx, &c, now, t); err != nil {
 			return d.refused(problem.Unavailable.Because(err))
 		}
 		d.identity.Email = standing.Email
 	}
-	if refusal := rules.judge(p, c, standing, now); refusal != nil {
+	if refusal := rules.judge(p, &c, &standing, now); refusal != nil {
 		return d.refused(refusal)
 	}
 	d.outcome = allowed
-	d.lasts = g.lasts(c, now)
+	d.lasts = g.lasts(c.ExpiresAt, now)
 	// A preflight never comes here; any other OPTIONS needs a token like GET,
 	// but upstreams that answer it do not expect a user.
 	d.anonymous = r.method == http.MethodOptions
@@ -128,11 +128,11 @@ const leastLasting = 10 * time.Second
 
 // lasts bounds what is let in by the time that the token has left, and by the one
 // after which its user is to be judged again.
-func (g *Gate) lasts(c identity.Credential, now time.Time) time.Duration {
-	if g.streamMax == 0 || c.ExpiresAt.IsZero() {
+func (g *Gate) lasts(until, now time.Time) time.Duration {
+	if g.streamMax == 0 || until.IsZero() {
 		return g.streamMax
 	}
-	return min(g.streamMax, max(c.ExpiresAt.Sub(now), leastLasting))
+	return min(g.streamMax, max(until.Sub(now), leastLasting))
 }
 
 // verify asks the verifier, in a span of its own where the check has one.
@@ -151,14 +151,14 @@ func (g *Gate) verify(ctx context.Context, raw string, now time.Time, t *trail) 
 
 // look asks memory and then the directory, for no longer than the gate waits. An
 // answer that comes later is no answer: Envoy may have given up by then.
-func (g *Gate) look(ctx context.Context, c identity.Credential, t *trail) (identity.Standing, error) {
+func (g *Gate) look(ctx context.Context, c *identity.Credential, now time.Time, t *trail) (identity.Standing, error) {
 	if t.traced() {
 		inner, span := t.child(ctx, spanLookup)
 		defer span.End()
 		ctx = inner
 	}
 	if g.memory != nil {
-		if standing, known := g.memory.Peek(c.User, c.Session, c.Company); known {
+		if standing, known := g.memory.Peek(c.User, c.Session, c.Company, now); known {
 			t.learned(standing, sourceMemory)
 			return standing, nil
 		}

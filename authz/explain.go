@@ -87,7 +87,7 @@ func (g *Gate) Explain(ctx context.Context, q Question, now time.Time) (Explanat
 	}
 	g.locate(&r)
 	var t trail
-	d := g.decide(ctx, r, now, &t)
+	d := g.decide(ctx, &r, now, &t)
 	x := examination{
 		request: r, decision: d, trail: t,
 		routed: g.router != nil && !r.told,
@@ -106,7 +106,7 @@ func (g *Gate) Explain(ctx context.Context, q Question, now time.Time) (Explanat
 }
 
 func (g *Gate) explained(x examination, record *gatehousev1.Decision) (Explanation, error) {
-	answer, err := g.write(nil, x.request, x.decision)
+	answer, err := g.write(nil, &x.request, &x.decision)
 	if err != nil {
 		return Explanation{}, err
 	}

@@ -12,12 +12,12 @@ func (g *Gate) OrdinaryPathOnly() { g.answers = nil }
 
 // TakesTheFastPath reports that neither half of it gives up on a check.
 func (g *Gate) TakesTheFastPath(ctx context.Context, asked string) (reads, writes bool) {
-	r, reads := fastRequest(asked)
-	if !reads {
+	var r request
+	if !fastRequest(asked, &r) {
 		return false, false
 	}
 	g.locate(&r)
-	d := g.decide(ctx, r, g.clock(), nil)
+	d := g.decide(ctx, &r, g.clock(), nil)
 	_, writes = g.answers.append(nil, &d)
 	return true, writes
 }

@@ -15,102 +15,105 @@ import (
 // at is passed over unread: a fault in there ends the ordinary path and goes
 // unnoticed here. A fuzz test holds the two together (FuzzBothPathsDecideAlike).
 
-// The numbers of the fields that are read (attribute_context.proto and
-// external_auth.proto of envoy.service.auth.v3).
+// The tags of the fields that are read: number and wire type (attribute_context.proto
+// and external_auth.proto of envoy.service.auth.v3). Each is of one byte.
 const (
-	fieldAttributes = 1 // CheckRequest
+	fieldAttributes = 1<<3 | wireBytes // CheckRequest
 
-	fieldRequest    = 4 // AttributeContext
-	fieldExtensions = 10
+	fieldRequest    = 4<<3 | wireBytes // AttributeContext
+	fieldExtensions = 10<<3 | wireBytes
 
-	fieldHTTP = 2 // AttributeContext.Request
+	fieldHTTP = 2<<3 | wireBytes // AttributeContext.Request
 
-	fieldMethod    = 2 // AttributeContext.HttpRequest
-	fieldHeaders   = 3
-	fieldPath      = 4
-	fieldHeaderMap = 13
+	fieldMethod    = 2<<3 | wireBytes // AttributeContext.HttpRequest
+	fieldHeaders   = 3<<3 | wireBytes
+	fieldPath      = 4<<3 | wireBytes
+	fieldHeaderMap = 13<<3 | wireBytes
 
-	fieldKey   = 1 // an entry of any map
-	fieldValue = 2
+	fieldKey   = 1<<3 | wireBytes // an entry of any map
+	fieldValue = 2<<3 | wireBytes
 )
 
-// fastRequest reads a CheckRequest. The texts of the request are parts of asked.
-func fastRequest(asked string) (r request, ok bool) {
+// fastRequest reads a CheckRequest into r, which is a zero one. The texts of the
+// request are parts of asked. Where it gives up, r is worth nothing.
+func fastRequest(asked string, r *request) bool {
 	attributes, ok := only(fieldAttributes, asked)
 	if !ok {
-		return r, false
+		return false
 	}
-	var inner string
-	seen := false
-	for attributes != "" {
-		f, rest, ok := step(attributes)
-		attributes = rest
-		switch {
-		case !ok:
-			return r, false
-		case f.is(fieldExtensions):
-			if !r.extension(f.value) {
-				return r, false
+	inner, seen := "", false
+	for at := 0; at < len(attributes); {
+		tag, from, to, ok := step(attributes, at)
+		if at = to; !ok {
+			return false
+		}
+		switch tag {
+		case fieldExtensions:
+			if !r.extension(attributes[from:to]) {
+				return false
 			}
-		case f.is(fieldRequest):
+		case fieldRequest:
 			if seen {
-				return r, false // the ordinary decoder merges two
+				return false // the ordinary decoder merges two
 			}
-			inner, seen = f.value, true
+			inner, seen = attributes[from:to], true
 		}
 	}
 	http, ok := only(fieldHTTP, inner)
 	if !ok {
-		return r, false
+		return false
 	}
-	for http != "" {
-		f, rest, ok := step(http)
-		http = rest
-		switch {
-		case !ok || f.is(fieldHeaderMap): // encode_raw_headers is on, which has rules of its own
-			return r, false
-		case f.is(fieldHeaders):
-			if !r.headerEntry(f.value) {
-				return r, false
+	for at := 0; at < len(http); {
+		tag, from, to, ok := step(http, at)
+		if at = to; !ok {
+			return false
+		}
+		switch tag {
+		case fieldHeaders:
+			if !r.headerEntry(http[from:to]) {
+				return false
 			}
-		case f.is(fieldMethod):
-			if r.method = f.value; !utf8.ValidString(f.value) {
-				return r, false
+		case fieldMethod:
+			value := http[from:to]
+			if r.method = value; !utf8.ValidString(value) {
+				return false
 			}
-		case f.is(fieldPath):
+		case fieldPath:
 			// Clients choose it, and need not make it text. The ordinary path would
 			// refuse them with a fault of ours, which this is not.
-			if r.path = ""; utf8.ValidString(f.value) {
-				r.path = withoutQuery(f.value)
+			value := http[from:to]
+			if r.path = ""; utf8.ValidString(value) {
+				r.path = withoutQuery(value)
 			}
+		case fieldHeaderMap: // encode_raw_headers is on, which has rules of its own
+			return false
 		}
 	}
-	return r, true
+	return true
 }
 
 // only returns the one occurrence of a message in a message, or an empty one.
-func only(number uint64, text string) (value string, ok bool) {
+func only(wanted byte, text string) (out string, ok bool) {
 	seen := false
-	for text != "" {
-		f, rest, ok := step(text)
-		text = rest
-		switch {
-		case !ok:
+	for at := 0; at < len(text); {
+		tag, from, to, ok := step(text, at)
+		if at = to; !ok {
 			return "", false
-		case f.is(number):
+		}
+		if tag == wanted {
 			if seen {
 				return "", false
 			}
-			value, seen = f.value, true
+			out, seen = text[from:to], true
 		}
 	}
-	return value, true
+	return out, true
 }
 
 // extension takes one entry of the context extensions. Of two with one key the
 // later counts, as in any map of protobuf.
 func (r *request) extension(entry string) bool {
-	key, value, ok := pair(entry)
+	key, value, ok := entryOf(entry)
 	if !ok {
 		return false
 	}
@@ -131,7 +134,7 @@ func (r *request) extension(entry string) bool {
 // headerEntry takes one entry of the headers. A second one of a name that counts
 // is left to the ordinary path.
 func (r *request) headerEntry(entry string) bool {
-	key, value, ok := pair(entry)
+	key, value, ok := entryOf(entry)
 	switch {
 	case !ok:
 		return false
@@ -151,35 +154,34 @@ func (r *request) headerEntry(entry string) bool {
 	return utf8.ValidString(value)
 }
 
-// pair reads an entry of a map of texts. One with two keys or two values, of which
+// entryOf reads an entry of a map of texts. One with two keys or two values, of which
 // the ordinary decoder looks at both, is left to it.
-func pair(entry string) (key, value string, ok bool) {
+func entryOf(entry string) (key, value string, ok bool) {
+	// As everybody writes it: a key of less than 128 bytes, and a value up to the end.
+	if len(entry) > 1 && entry[0] == fieldKey && entry[1] < 0x80 {
+		if at := 2 + int(entry[1]); at < len(entry) && entry[at] == fieldValue {
+			if _, from, to, ok := step(entry, at); ok && to == len(entry) {
+				return entry[2:at], entry[from:], true
+			}
+		}
+	}
 	keys, values := 0, 0
-	for entry != "" {
-		f, rest, ok := step(entry)
-		entry = rest
-		switch {
-		case !ok:
+	for at := 0; at < len(entry); {
+		tag, from, to, ok := step(entry, at)
+		if at = to; !ok {
 			return "", "", false
-		case f.is(fieldKey):
-			key = f.value
+		}
+		switch tag {
+		case fieldKey:
+			key = entry[from:to]
 			keys++
-		case f.is(fieldValue):
-			value = f.value
+		case fieldValue:
+			value = entry[from:to]
 			values++
 		}
 	}
 	return key, value, keys < 2 && values < 2
 }
-
-// field is one field as it stands in a message.
-type field struct {
-	number uint64
-	wire   uint64
-	value  string // of wireBytes
-}
-
-func (f field) is(number uint64) bool { return f.number == number && f.wire == wireBytes }
 
 // The wire types of the Protocol Buffers encoding. Groups, which are deprecated,
 // are left to the ordinary path.
@@ -192,52 +194,67 @@ const (
 
 const largestField = 1<<29 - 1
 
-// step takes one field off the front of text.
-func step(text string) (f field, rest string, ok bool) {
-	// Nearly every field has a number below 16 and less than 128 bytes.
-	if len(text) > 1 && text[0] < 0x80 && text[0]&7 == wireBytes && text[0] > 7 && text[1] < 0x80 {
-		if length := int(text[1]); length <= len(text)-2 {
-			return field{uint64(text[0] >> 3), wireBytes, text[2 : 2+length]}, text[2+length:], true
+// step reads the field that begins at a place in text: its value lies between two
+// others, of which the second is where the next one begins. The tag is 0 where the
+// field is none that can be of interest here: of another wire type than wireBytes, or
+// with a number above 15.
+func step(text string, at int) (tag byte, from, to int, ok bool) {
+	// Nearly every field has a number below 16 and less than 16 KiB.
+	if at < len(text)-2 {
+		if tag = text[at]; tag&7 == wireBytes && tag >= 1<<3 && tag < 0x80 {
+			from, to = at+2, at+2+int(text[at+1])
+			if text[at+1] < 0x80 {
+				return tag, from, to, to <= len(text)
+			}
+			if text[at+2] < 0x80 {
+				from, to = at+3, at+3+(int(text[at+1]&0x7f)|int(text[at+2])<<7)
+				return tag, from, to, to <= len(text)
+			}
 		}
-		return f, "", false
 	}
-	tag, text, ok := varint(text)
-	if f.number, f.wire = tag>>3, tag&7; !ok || f.number == 0 || f.number > largestField {
-		return f, "", false
+	return oddStep(text, at)
+}
+
+func oddStep(text string, at int) (tag byte, from, to int, ok bool) {
+	whole, at, ok := varint(text, at)
+	number, wire := whole>>3, whole&7
+	if !ok || number == 0 || number > largestField {
+		return 0, 0, 0, false
 	}
 	length := uint64(0)
-	switch f.wire {
+	switch wire {
 	case wireVarint:
-		_, text, ok = varint(text)
+		_, at, ok = varint(text, at)
 	case wireEight:
 		length = 8
 	case wireFour:
 		length = 4
 	case wireBytes:
-		length, text, ok = varint(text)
+		length, at, ok = varint(text, at)
 	default:
 		ok = false
 	}
-	if !ok || length > uint64(len(text)) {
-		return f, "", false
+	if !ok || length > uint64(len(text)-at) {
+		return 0, 0, 0, false
 	}
-	if f.wire == wireBytes {
-		f.value = text[:length]
+	if wire == wireBytes && number < 16 {
+		tag = byte(whole)
 	}
-	return f, text[length:], true
+	return tag, at, at + int(length), true
 }
 
-// varint takes a number of up to ten bytes off the front of text.
-func varint(text string) (n uint64, rest string, ok bool) {
-	for i := 0; i < len(text) && i < 10; i++ {
-		c := text[i]
+// varint reads the number of up to ten bytes that begins at a place in text, and says
+// where the next thing does.
+func varint(text string, at int) (n uint64, next int, ok bool) {
+	for i := 0; i < 10 && at < len(text); i++ {
+		c := text[at]
 		if i == 9 && c > 1 {
-			return 0, "", false // more than 64 bits
+			return 0, at, false // more than 64 bits
 		}
 		n |= uint64(c&0x7f) << (7 * i)
-		if c < 0x80 {
-			return n, text[i+1:], true
+		if at++; c < 0x80 {
+			return n, at, true
 		}
 	}
-	return 0, "", false
+	return 0, at, false
 }

@@ -23,7 +23,9 @@ type answers struct {
 	allowed  string // what allows say of themselves in the metadata
 
 	setUser, setCompany text // of headers
+	setBoth             pair
 	user, company       text // in the metadata
+	both                pair
 }
 
 // prepared is an answer that says no, or that says nothing: all of it but the
@@ -41,6 +43,19 @@ func (t text) append(b, value []byte) []byte {
 
 func (t text) size() int { return len(t.before) + idLength + len(t.behind) }
 
+// pair is two such fields in a row, which nearly every answer has.
+type pair struct{ before, between, behind string }
+
+func inRow(a, b text) pair { return pair{a.before, a.behind + b.before, b.behind} }
+
+func (p *pair) append(b, first, second []byte) []byte {
+	b = append(b, p.before...)
+	b = append(b, first...)
+	b = append(b, p.between...)
+	b = append(b, second...)
+	return append(b, p.behind...)
+}
+
 // idLength is that of an identity's text.
 const idLength = 36
 
@@ -53,6 +68,7 @@ func newAnswers() (*answers, error) {
 	}
 	a.setUser, a.setCompany = around(appendSet, headerUser), around(appendSet, headerCompany)
 	a.user, a.company = around(appendEntry, nameUser), around(appendEntry, nameCompany)
+	a.setBoth, a.both = inRow(a.setUser, a.setCompany), inRow(a.user, a.company)
 	for _, p := range problem.Decisions() {
 		d := decision{}.refused(p)
 		sealed, err := seal(answerTo(request{}, d))
@@ -144,14 +160,17 @@ func (a *answers) appendAllow(b []byte, d *decision, user, company []byte) []byt
 	}
 	b = append(b, tagStatus, 0, tagOK)
 	b = protowire.AppendVarint(b, uint64(length))
-	if len(user) > 0 {
+	switch {
+	case len(user) > 0 && len(company) > 0:
+		b = a.setBoth.append(b, user, company)
+	case len(user) > 0:
 		b = a.setUser.append(b, user)
-	} else {
+		b = appendSet(b, headerCompany, "")
+	case len(company) > 0:
 		b = appendSet(b, headerUser, "")
-	}
-	if len(company) > 0 {
 		b = a.setCompany.append(b, company)
-	} else {
+	default:
+		b = appendSet(b, headerUser, "")
 		b = appendSet(b, headerCompany, "")
 	}
 	b = appendSet(b, headerEmail, email)
@@ -223,10 +242,12 @@ func (a *answers) appendMetadata(b []byte, said string, user, company []byte) []
 	b = append(b, tagMetadata)
 	b = protowire.AppendVarint(b, uint64(length))
 	b = append(b, said...)
-	if len(user) > 0 {
+	switch {
+	case len(user) > 0 && len(company) > 0:
+		b = a.both.append(b, user, company)
+	case len(user) > 0:
 		b = a.user.append(b, user)
-	}
-	if len(company) > 0 {
+	case len(company) > 0:
 		b = a.company.append(b, company)
 	}
 	return b

@@ -18,22 +18,23 @@ type rules struct {
 
 // of are the rules for the users of an issuer: of our own, where it is nil, they are
 // these.
-func (r rules) of(i *identity.Issuer) rules {
+func (r *rules) of(i *identity.Issuer) rules {
+	its := *r
 	if i != nil {
-		r.skipUser = r.skipUser || i.SkipUserCheck
-		r.skipCompany = r.skipUser || i.SkipCompanyCheck
-		r.tokenRoles = i.TokenRoles
+		its.skipUser = r.skipUser || i.SkipUserCheck
+		its.skipCompany = its.skipUser || i.SkipCompanyCheck
+		its.tokenRoles = i.TokenRoles
 	}
-	return r
+	return its
 }
 
 // judge goes down the rows of the contract's table that come after the token's
 // own, and returns the first that fails or nil. It is all there is to know about
 // who may pass; it asks nobody and remembers nothing.
-func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now time.Time) *problem.Problem {
+func (r *rules) judge(p policy, c *identity.Credential, s *identity.Standing, now time.Time) *problem.Problem {
 	switch {
 	case !r.skipUser:
-		if refusal := s.Admit(c, r.legacyTokensUntil, now); refusal != nil {
+		if refusal := s.Admit(*c, r.legacyTokensUntil, now); refusal != nil {
 			return refusal
 		}
 	case c.User.IsZero():
@@ -61,7 +62,7 @@ func (r rules) judge(p policy, c identity.Credential, s identity.Standing, now t
 // hasRole asks for a role in the company that the token acts for. Where it acts
 // for none there is no role; nor is there one in a company that is suspended,
 // which an initial route does not ask about otherwise.
-func (r rules) hasRole(p policy, c identity.Credential, s identity.Standing) bool {
+func (r *rules) hasRole(p policy, c *identity.Credential, s *identity.Standing) bool {
 	if r.tokenRoles {
 		return slices.ContainsFunc(c.Roles, p.admits)
 	}

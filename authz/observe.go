@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/atenex/gatehouse/internal/problem"
 )
@@ -38,9 +37,9 @@ type observer struct {
 	// lookups are those that were answered, lookupErrors the others.
 	lookups, lookupErrors prometheus.Observer
 
-	// routes has the counters of each route by reason, so that counting neither
-	// hashes labels nor takes a lock. It is replaced, never changed.
-	routes  atomic.Pointer[map[string]map[string]prometheus.Counter]
+	// routes has the counters of each route, so that counting neither hashes labels
+	// nor takes a lock. It is replaced, never changed.
+	routes  atomic.Pointer[map[string]*counters]
 	learn   sync.Mutex
 	learned int
 }
@@ -79,7 +78,7 @@ func newObserver(registerer prometheus.Registerer, log *slog.Logger, routes []st
 			return nil, fmt.Errorf("registering the metrics of authz: %w", err)
 		}
 	}
-	table := map[string]map[string]prometheus.Counter{otherRoute: o.counters(otherRoute)}
+	table := map[string]*counters{otherRoute: o.counters(otherRoute)}
 	for _, name := range routes {
 		if name = printable(name); name != "" {
 			table[name] = o.counters(name)
@@ -89,34 +88,47 @@ func newObserver(registerer prometheus.Registerer, log *slog.Logger, routes []st
 	return o, nil
 }
 
+// counters are those of one route: of allows, and of refusals by their reason.
+type counters struct {
+	allowed prometheus.Counter
+	refused map[string]prometheus.Counter
+}
+
 // counters starts every reason of a route at zero, so that a first denial is
 // an increase and not a series that was never there.
-func (o *observer) counters(route string) map[string]prometheus.Counter {
-	out := map[string]prometheus.Counter{reasonOK: o.decisions.WithLabelValues(allowed.String(), reasonOK, route)}
+func (o *observer) counters(route string) *counters {
+	out := &counters{
+		allowed: o.decisions.WithLabelValues(allowed.String(), reasonOK, route),
+		refused: map[string]prometheus.Counter{},
+	}
 	for _, p := range problem.Decisions() {
 		decision := denied
 		if p.IsFault() {
 			decision = failed
 		}
-		out[p.Reason] = o.decisions.WithLabelValues(decision.String(), p.Reason, route)
+		out.refused[p.Reason] = o.decisions.WithLabelValues(decision.String(), p.Reason, route)
 	}
 	return out
 }
 
-// count adds one to a route's counter for reason.
-func (o *observer) count(route, reason string) {
-	byReason, known := (*o.routes.Load())[route]
+// count adds one to a route's counter for a decision.
+func (o *observer) count(route string, d *decision) {
+	of, known := (*o.routes.Load())[route]
 	if !known {
-		byReason = o.learnRoute(route)
+		of = o.learnRoute(route)
 	}
-	c, known := byReason[reason]
+	if d.outcome == allowed {
+		of.allowed.Inc()
+		return
+	}
+	c, known := of.refused[d.reason()]
 	if !known { // a problem that is no row of section 4 was answered
-		c = byReason[problem.Internal.Reason]
+		c = of.refused[problem.Internal.Reason]
 	}
 	c.Inc()
 }
 
-func (o *observer) learnRoute(route string) map[string]prometheus.Counter {
+func (o *observer) learnRoute(route string) *counters {
 	o.learn.Lock()
 	defer o.learn.Unlock()
 	table := *o.routes.Load()
@@ -143,9 +155,9 @@ func (o *observer) lookedUp(took time.Duration, err error) {
 }
 
 // decided counts and logs one answer.
-func (o *observer) decided(ctx context.Context, r request, d decision, start time.Time, took time.Duration) {
-	o.count(r.route, d.reason())
-	if exemplary, ok := o.duration.(prometheus.ExemplarObserver); ok && trace.SpanContextFromContext(ctx).IsSampled() {
+func (o *observer) decided(ctx context.Context, s span, r *request, d *decision, start time.Time, took time.Duration) {
+	o.count(r.route, d)
+	if exemplary, ok := o.duration.(prometheus.ExemplarObserver); ok && s.sampled() {
 		exemplary.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": traceID(ctx)})
 	} else {
 		o.duration.Observe(took.Seconds())
@@ -154,9 +166,9 @@ func (o *observer) decided(ctx context.Context, r request, d decision, start tim
 }
 
 // salvage counts and logs an answer whose making panicked, perhaps in here.
-func (o *observer) salvage(ctx context.Context, r request, d decision) {
+func (o *observer) salvage(ctx context.Context, r *request, d *decision) {
 	defer func() { _ = recover() }() // there is nobody left to tell
-	o.count(r.route, d.reason())
+	o.count(r.route, d)
 	o.line(ctx, r, d, 0, time.Time{})
 }
 
@@ -172,7 +184,7 @@ func (o *observer) unrecorded(ctx context.Context, thrown any, now time.Time) {
 // ask why they were refused; allows at DEBUG, because Envoy's access log has
 // each of them already; errors at ERROR with their cause, and only the first
 // few of each second, because a database that is down fails every request.
-func (o *observer) line(ctx context.Context, r request, d decision, took time.Duration, now time.Time) {
+func (o *observer) line(ctx context.Context, r *request, d *decision, took time.Duration, now time.Time) {
 	for _, s := range o.throttle.due(now) {
 		o.log.LogAttrs(ctx, slog.LevelError, "more checks failed than were logged",
 			slog.String("reason", s.reason), slog.Int("count", s.count))

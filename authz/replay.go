@@ -126,7 +126,8 @@ func (p *Replayer) Explain(d *gatehousev1.Decision) (Explanation, Replayed, erro
 func (p *Replayer) judge(d *gatehousev1.Decision) (decision, *trail, *witness) {
 	w := &witness{record: d, tokens: p.tokens}
 	t := &trail{}
-	again := p.gate(w).decide(context.Background(), p.request(d), d.GetTime().AsTime(), t)
+	r := p.request(d)
+	again := p.gate(w).decide(context.Background(), &r, d.GetTime().AsTime(), t)
 	if p.router != nil && d.GetPathAltered() {
 		_ = w.lacks("the path was too long or not printable, and not recorded as it was")
 	}
@@ -219,7 +220,7 @@ func (w *witness) Verify(_ string, at time.Time) (identity.Credential, error) {
 }
 
 // Peek says what was true of the user.
-func (w *witness) Peek(identity.UserID, identity.SessionID, identity.CompanyID) (identity.Standing, bool) {
+func (w *witness) Peek(identity.UserID, identity.SessionID, identity.CompanyID, time.Time) (identity.Standing, bool) {
 	s := w.record.GetStanding()
 	if s != nil {
 		return standingOf(s), true

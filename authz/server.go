@@ -106,31 +106,31 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 			d = d.refused(problem.Internal.Because(fmt.Errorf("panic while answering: %v", thrown)))
 			d.stack = debug.Stack()
 			out = faulty(into, r, d)
-			g.observer.salvage(ctx, r, d)
+			g.observer.salvage(ctx, &r, &d)
 		}
 	}()
 	g.observer.inFlight.Add(1)
 	defer g.observer.inFlight.Add(-1)
 
 	var t *trail // nil: nobody asks what the decision went by
-	span := recording(ctx)
+	span := spanOf(ctx)
 	if g.recorder != nil || span.records() {
 		t = &trail{span: span}
 	}
 	start := g.clock()
-	r, err := g.read(asked)
+	err := g.read(asked, &r)
 	if err != nil {
 		d = d.refused(problem.Internal.Because(err))
 	} else {
 		g.locate(&r)
-		d = g.decide(ctx, r, start, t)
+		d = g.decide(ctx, &r, start, t)
 	}
-	if out, err = g.write(into, r, d); err != nil {
+	if out, err = g.write(into, &r, &d); err != nil {
 		d = d.refused(problem.Internal.Because(err))
 		out = faulty(into, r, d)
 	}
 	took := g.since(start)
-	g.observer.decided(ctx, r, d, start, took)
+	g.observer.decided(ctx, span, &r, &d, start, took)
 	if t != nil {
 		t.span.tell(r, d)
 		g.record(ctx, r, d, t, start, took)
@@ -139,21 +139,20 @@ func (g *Gate) check(ctx context.Context, asked string, into []byte) (out []byte
 }
 
 // read takes the fast path, and where that gives up the ordinary one.
-func (g *Gate) read(asked string) (request, error) {
-	if g.answers != nil {
-		if r, ok := fastRequest(asked); ok {
-			return r, nil
-		}
+func (g *Gate) read(asked string, r *request) (err error) {
+	if g.answers != nil && fastRequest(asked, r) {
+		return nil
 	}
-	return decodeRequest(asked)
+	*r, err = decodeRequest(asked)
+	return err
 }
 
 // write takes the fast path, and where that gives up the ordinary one.
-func (g *Gate) write(into []byte, r request, d decision) ([]byte, error) {
+func (g *Gate) write(into []byte, r *request, d *decision) ([]byte, error) {
 	if g.answers != nil {
-		if out, ok := g.answers.append(into, &d); ok {
+		if out, ok := g.answers.append(into, d); ok {
 			return out, nil
 		}
 	}
-	return encodeAnswer(into, r, d)
+	return encodeAnswer(into, *r, *d)
 }

@@ -17,19 +17,18 @@ const (
 	spanLookup = "look up user"
 )
 
-// span is that of a check, which whoever serves gRPC has begun; nil: there is none
-// that records, and nothing is to be told.
+// span is that of a check, which whoever serves gRPC has begun, or one that only
+// stands for a trace of somebody else's; the zero one is none.
 type span struct{ trace.Span }
 
-// recording finds it.
-func recording(ctx context.Context) span {
-	if s := trace.SpanFromContext(ctx); s.IsRecording() {
-		return span{s}
-	}
-	return span{}
-}
+// spanOf finds it, which takes a walk through all that gRPC has put into ctx.
+func spanOf(ctx context.Context) span { return span{trace.SpanFromContext(ctx)} }
 
-func (s span) records() bool { return s.Span != nil }
+// records reports that something is to be told on it.
+func (s span) records() bool { return s.Span != nil && s.IsRecording() }
+
+// sampled reports that somebody keeps the trace that it is a part of.
+func (s span) sampled() bool { return s.Span != nil && s.SpanContext().IsSampled() }
 
 // traceID is that of the request, recorded or not; empty: it has none.
 func traceID(ctx context.Context) string {

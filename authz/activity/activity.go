@@ -179,7 +179,7 @@ func New(o Options) (*Cache, error) {
 // that it acts for (zero: not asked about): from memory, else from the store. The
 // memberships it returns are shared and must not be changed.
 func (c *Cache) Standing(ctx context.Context, user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, error) {
-	if s, known := c.Peek(user, session, company); known {
+	if s, known := c.peek(user, session, company, c.now()); known {
 		return s, nil
 	}
 	c.observer.misses.Inc()
@@ -194,9 +194,13 @@ func (c *Cache) Standing(ctx context.Context, user identity.UserID, session iden
 }
 
 // Peek is Standing for what is in memory alone. It does not wait and allocates
-// nothing.
-func (c *Cache) Peek(user identity.UserID, session identity.SessionID, company identity.CompanyID) (identity.Standing, bool) {
-	now := c.now()
+// nothing. now is a time of Options.Clock, a moment ago at most: whoever has just read
+// that clock need not pay for it again.
+func (c *Cache) Peek(user identity.UserID, session identity.SessionID, company identity.CompanyID, now time.Time) (identity.Standing, bool) {
+	return c.peek(user, session, company, c.since(now))
+}
+
+func (c *Cache) peek(user identity.UserID, session identity.SessionID, company identity.CompanyID, now moment) (identity.Standing, bool) {
 	if !c.live(now) {
 		return identity.Standing{}, false
 	}
@@ -227,9 +231,11 @@ func (c *Cache) holds(e *entry, user identity.UserID, session identity.SessionID
 		e.company == c.companyGenerations(company, others)
 }
 
-// live reports that changes are heard.
+// live reports that changes are heard at now. A time far before the last proof is
+// none that memory can speak of.
 func (c *Cache) live(now moment) bool {
-	return c.flaw == flawNoProof || now.after(c.proof.at()) < c.proofOfLife
+	age := now.after(c.proof.at())
+	return c.flaw == flawNoProof || -c.proofOfLife < age && age < c.proofOfLife
 }
 
 // proof is when it was last proved that changes are heard.

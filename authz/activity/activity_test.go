@@ -379,7 +379,7 @@ func TestACallerIsAnsweredByAReadThatBeganAfterItCame(t *testing.T) {
 		if !before.Active || after.Active {
 			t.Errorf("before the notice active: %v, after it: %v", before.Active, after.Active)
 		}
-		if s, known := f.Peek(identity.UserID{1}, identity.SessionID{}, identity.CompanyID{}); !known || s.Active {
+		if s, known := f.Peek(identity.UserID{1}, identity.SessionID{}, identity.CompanyID{}, time.Now()); !known || s.Active {
 			t.Errorf("remembered: %v, active: %v; want the second answer", known, s.Active)
 		}
 	})
@@ -498,6 +498,32 @@ func TestNoStaleAnswerUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	wait.Wait()
+}
+
+// Whoever asks has read the clock before, but not long before.
+func TestMemoryIsAskedForTheTimeThatItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newCache(t, &counting{answer: active})
+		f.heard()
+		f.Alive(time.Now())
+		f.standing(1, 1, 1)
+		for _, c := range []struct {
+			name string
+			ago  time.Duration
+			want bool
+		}{
+			{"now", 0, true},
+			{"a moment ago", time.Millisecond, true},
+			{"as long before the last proof as it holds", time.Second, false},
+			{"an hour ago", time.Hour, false},
+			{"when the proof holds no longer", -time.Second, false},
+		} {
+			_, known := f.Peek(identity.UserID{1}, identity.SessionID{1}, identity.CompanyID{1}, time.Now().Add(-c.ago))
+			if known != c.want {
+				t.Errorf("%s: known %t, want %t", c.name, known, c.want)
+			}
+		}
+	})
 }
 
 func TestWhatIsCountedAndLogged(t *testing.T) {

@@ -173,7 +173,7 @@ func (w *world) show(q identity.Question, got rows) {
 
 func (w *world) look() {
 	q := w.question()
-	if s, known := w.cache.Peek(q.User, q.Session, q.Company); known {
+	if s, known := w.cache.peek(q.User, q.Session, q.Company, w.cache.now()); known {
 		w.hits++
 		got := shows(q, s)
 		w.atLeast("an answer from memory, after another,", got, w.shown[q])

@@ -40,6 +40,10 @@ var _ Verifier = (*Cache)(nil)
 // DefaultBytes hold about 80,000 tokens of 400 bytes.
 const DefaultBytes = 64 << 20
 
+// hashed is how much of a token's end is hashed: a part of its signature, in which no
+// two tokens that verify are alike. What a token is known by is the whole of it.
+const hashed = 64
+
 // Options are the choices of a Cache. Verifier and Registerer are needed.
 type Options struct {
 	Verifier Verifier
@@ -78,7 +82,7 @@ func New(o Options) (*Cache, error) {
 	seed := maphash.MakeSeed()
 	c := &Cache{
 		verifier: o.Verifier,
-		hash:     func(raw string) uint64 { return maphash.String(seed, raw) },
+		hash:     func(raw string) uint64 { return maphash.String(seed, raw[max(0, len(raw)-hashed):]) },
 		memory:   newMemory(o.Bytes),
 	}
 	var err error

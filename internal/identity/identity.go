@@ -7,6 +7,7 @@
 package identity
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/google/uuid"
@@ -78,13 +79,34 @@ func (id UserID) AppendTo(b []byte) []byte { return appendText(b, id) }
 // AppendTo appends what String returns, and allocates nothing for it.
 func (id CompanyID) AppendTo(b []byte) []byte { return appendText(b, id) }
 
+// appendText is on the way of every check, twice, and therefore writes eight digits
+// at a time.
 func appendText(b []byte, id [16]byte) []byte {
-	const digits = "0123456789abcdef"
+	order := binary.BigEndian
 	text := [textLength]byte{8: '-', 13: '-', 18: '-', 23: '-'}
-	for i, at := range [len(id)]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34} {
-		text[at], text[at+1] = digits[id[i]>>4], digits[id[i]&0xf]
-	}
+	var middle [16]byte
+	order.PutUint64(text[0:], eightDigits(order.Uint32(id[0:])))
+	order.PutUint64(middle[0:], eightDigits(order.Uint32(id[4:])))
+	order.PutUint64(middle[8:], eightDigits(order.Uint32(id[8:])))
+	order.PutUint64(text[28:], eightDigits(order.Uint32(id[12:])))
+	copy(text[9:13], middle[0:4])
+	copy(text[14:18], middle[4:8])
+	copy(text[19:23], middle[8:12])
+	copy(text[24:28], middle[12:16])
 	return append(b, text[:]...)
+}
+
+// eightDigits are the hexadecimal digits of n, the first of them in the highest byte.
+func eightDigits(n uint32) uint64 {
+	const each = 0x0101010101010101
+	// A half of a byte into each byte, and then its digit: those past 9 lie as far
+	// behind '9' as 'a' does.
+	v := uint64(n)
+	v = (v | v<<16) & 0x0000ffff0000ffff
+	v = (v | v<<8) & 0x00ff00ff00ff00ff
+	v = (v | v<<4) & 0x0f0f0f0f0f0f0f0f
+	letters := (v + 6*each) >> 4 & each
+	return v + '0'*each + letters*('a'-'0'-10)
 }
 
 // IsZero reports that no user is named.

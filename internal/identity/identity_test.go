@@ -44,6 +44,23 @@ func TestAnIdentifierHasOneSpellingPerLetterCase(t *testing.T) {
 	}
 }
 
+func TestTheTextOfAnIdentifierIsTheSameWhereverItIsPut(t *testing.T) {
+	// Every byte, in every place.
+	for n := range 256 {
+		var id identity.UserID
+		for i := range id {
+			id[i] = byte(n + i)
+		}
+		want := "x" + id.String()
+		if got := string(id.AppendTo([]byte("x"))); got != want {
+			t.Fatalf("appended as %s, want %s", got, want)
+		}
+		if got := string(identity.CompanyID(id).AppendTo([]byte("x"))); got != want {
+			t.Fatalf("appended as %s, want %s", got, want)
+		}
+	}
+}
+
 func FuzzAnAcceptedIdentifierIsItsOwnCanonicalForm(f *testing.F) {
 	f.Add(someID)
 	f.Add(strings.ToUpper(someID))

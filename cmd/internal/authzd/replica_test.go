@@ -41,7 +41,7 @@ func TestWhatIsConfirmedIsEnforced(t *testing.T) {
 		if len(confirm()) != 1 {
 			t.Fatal("not confirmed")
 		}
-		if s, remembered := g.cache.Peek(user, identity.SessionID{}, identity.CompanyID{}); remembered && s.Active != active {
+		if s, remembered := g.cache.Peek(user, identity.SessionID{}, identity.CompanyID{}, time.Now()); remembered && s.Active != active {
 			t.Fatalf("round %d: what is remembered is older than what was confirmed", round)
 		}
 		if s, err := g.ask(user); err != nil || s.Active != active { // and remembers it for the next round
