@@ -83,6 +83,9 @@ func authzCluster(s Settings) (*clusterv3.Cluster, error) {
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
 					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 						MaxConcurrentStreams: u32(1000),
+						// The headers of a check are few, and the way is short: to pack
+						// them tighter costs more than it saves.
+						EnableHuffmanEncoding: no(),
 						// A peer that is gone without a word is found within 35 s.
 						// authz's keepalive policy must allow a ping every 30 s.
 						ConnectionKeepalive: &corev3.KeepaliveSettings{

@@ -182,6 +182,8 @@ func authorization() *authzv3.ExtAuthz {
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName: routes.ReservedAuthz,
 				Authority:   routes.ReservedAuthz,
+				// authz reads no x-envoy-* of a check; each of them costs both sides.
+				SkipEnvoyHeaders: true,
 			}},
 			Timeout: span(authzTimeout),
 			RetryPolicy: &corev3.RetryPolicy{
