@@ -67,14 +67,15 @@ func (r *Report) comparisons(p printer) {
 		return
 	}
 	p("## Against the no-op\n")
-	p("The median of paired ratios, and in brackets the least and the most.\n")
-	p("| | throughput | auth CPU per check | Envoy's CPU per request | p50 at the fixed rate | p99 | PostgreSQL, µs CPU per check |\n|---|---|---|---|---|---|---|")
+	p("The median of paired ratios, and in brackets the least and the most. In the second column, what the throughput would")
+	p("be if the authorisation server took no CPU time at all, and Envoy, load and database what they took.\n")
+	p("| | throughput | … of a server that takes nothing | auth CPU per check | Envoy's CPU per request | p50 at the fixed rate | p99 | PostgreSQL, µs CPU per check |\n|---|---|---|---|---|---|---|---|")
 	for _, c := range r.Comparisons {
 		postgres := "–"
 		if len(c.PostgresCPU.All) > 0 {
 			postgres = fmt.Sprintf("%.0f", c.PostgresCPU.Median)
 		}
-		p("| %s | %s | %s | %s | %s | %s | %s |", c.Title, spread(c.Throughput), spread(c.AuthCPU), spread(c.EnvoyCPU), spread(c.P50), spread(c.P99), postgres)
+		p("| %s | %s | %s | %s | %s | %s | %s | %s |", c.Title, spread(c.Throughput), spread(c.Free), spread(c.AuthCPU), spread(c.EnvoyCPU), spread(c.P50), spread(c.P99), postgres)
 	}
 	p("")
 }
@@ -135,7 +136,7 @@ func (r *Report) context(p printer) {
 	}
 	p("## Absolute figures of this machine in this hour\n")
 	p("Medians; not to be compared between runs.\n")
-	p("| | requests/s | auth CPU, µs | load and upstream, µs | p50, ms | p99, ms | sent late at p99, ms |\n|---|---|---|---|---|---|---|")
+	p("| | requests/s | auth CPU, µs | Envoy's, µs | load and upstream, µs | p50, ms | p99, ms | sent late at p99, ms |\n|---|---|---|---|---|---|---|---|")
 	for _, c := range r.Comparisons {
 		row(p, "no-op, beside: "+c.Title, c, func(x Pair) Round { return x.Noop })
 		row(p, c.Title, c, func(x Pair) Round { return x.Rival })
@@ -154,9 +155,10 @@ func row(p printer, title string, c Comparison, of func(Pair) Round) {
 		}
 		return fmt.Sprintf(format, figures.Summarise(all).Median)
 	}
-	p("| %s | %s | %s | %s | %s | %s | %s |", title,
+	p("| %s | %s | %s | %s | %s | %s | %s | %s |", title,
 		middle(c.Closed, Round.perSecond, "%.0f"),
 		middle(c.Closed, func(r Round) float64 { return r.each(r.AuthCPU) }, "%.1f"),
+		middle(c.Closed, func(r Round) float64 { return r.each(r.EnvoyCPU) }, "%.1f"),
 		middle(c.Closed, func(r Round) float64 { return r.each(r.LoadCPU) }, "%.1f"),
 		middle(c.Paced, func(r Round) float64 { return milliseconds(r.Latency.P50) }, "%.3f"),
 		middle(c.Paced, func(r Round) float64 { return milliseconds(r.Latency.P99) }, "%.3f"),

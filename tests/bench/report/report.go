@@ -51,6 +51,10 @@ type Comparison struct {
 	AuthCPU     figures.Spread `json:"auth_cpu_ratio"`
 	EnvoyCPU    figures.Spread `json:"envoy_cpu_ratio"`
 	PostgresCPU figures.Spread `json:"postgres_cpu_us"`
+	// Free is the throughput ratio if the authorisation server took nothing and all
+	// others what they took: on a machine that is busy to the last cycle, no server that
+	// is asked like this can do better.
+	Free figures.Spread `json:"throughput_ratio_free"`
 	// At the fixed rate.
 	P50 figures.Spread `json:"p50_ratio"`
 	P99 figures.Spread `json:"p99_ratio"`
@@ -86,6 +90,9 @@ func (r Round) each(d time.Duration) float64 {
 	return float64(d) / float64(time.Microsecond) / float64(r.Answers)
 }
 
+// others is what everybody but the authorisation server took.
+func (r Round) others() time.Duration { return r.EnvoyCPU + r.LoadCPU + r.PostgresCPU }
+
 // Summarise fills in the spreads from the pairs.
 func (c *Comparison) Summarise() {
 	of := func(pairs []Pair, figure func(Round) float64) figures.Spread {
@@ -98,11 +105,12 @@ func (c *Comparison) Summarise() {
 	c.Throughput = of(c.Closed, Round.perSecond)
 	c.AuthCPU = of(c.Closed, func(r Round) float64 { return r.each(r.AuthCPU) })
 	c.EnvoyCPU = of(c.Closed, func(r Round) float64 { return r.each(r.EnvoyCPU) })
-	var postgres []float64
+	var postgres, theirs, others []float64
 	for _, p := range c.Closed {
 		postgres = append(postgres, p.Rival.each(p.Rival.PostgresCPU))
+		theirs, others = append(theirs, p.Noop.each(p.Noop.AuthCPU+p.Noop.others())), append(others, p.Rival.each(p.Rival.others()))
 	}
-	c.PostgresCPU = figures.Summarise(postgres)
+	c.PostgresCPU, c.Free = figures.Summarise(postgres), figures.Summarise(figures.Ratios(theirs, others))
 	c.P50 = of(c.Paced, func(r Round) float64 { return float64(r.Latency.P50) })
 	c.P99 = of(c.Paced, func(r Round) float64 { return float64(r.Latency.P99) })
 }

@@ -96,6 +96,18 @@ func TestBars(t *testing.T) {
 	}
 }
 
+func TestWhatAServerThatTakesNothingWouldReach(t *testing.T) {
+	took := func(auth, envoy, load, postgres time.Duration) Round {
+		return Round{Answers: 10, Time: time.Second, AuthCPU: 10 * auth, EnvoyCPU: 10 * envoy, LoadCPU: 10 * load, PostgresCPU: 10 * postgres}
+	}
+	c := Comparison{Closed: []Pair{{Noop: took(70, 80, 20, 30), Rival: took(35, 90, 20, 50)}}}
+	c.Summarise()
+	// 200 of the no-op against 160 of everybody but the rival's server.
+	if got := c.Free.Median; got != 1.25 {
+		t.Errorf("%v, want 1.25", got)
+	}
+}
+
 func TestMarkdownShowsBarsAndWhatIsMissing(t *testing.T) {
 	r := passing()
 	r.Comparisons = r.Comparisons[:1]
