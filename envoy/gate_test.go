@@ -148,8 +148,8 @@ func openGate(t *testing.T, o options, dir string, cleanup func(func())) *gate {
 		t.Fatal(err)
 	}
 	// How long a decision may take is not what these tests are about, and a busy
-	// machine may take longer.
-	if !authzTimeout.Match(config) {
+	// machine may take longer. A test may have taken the question away altogether.
+	if o.bootstrap == nil && !authzTimeout.Match(config) {
 		t.Fatal("the configuration bounds no decision")
 	}
 	config = authzTimeout.ReplaceAll(config, []byte("${1}timeout: 60s"))
