@@ -62,6 +62,46 @@ func AppendLine(b []byte, d *gatehousev1.Decision) ([]byte, error) {
 // Parse reads a line back. Members that this version does not know are ignored. A
 // line of another kind, or that is no JSON at all, is ErrNoDecision.
 func Parse(line []byte) (*gatehousev1.Decision, error) {
+	if d, ok := parseOurs(line); ok {
+		return d, nil
+	}
+	return parseAny(line)
+}
+
+// parseOurs reads a line as AppendLine writes it, with its members in their order, in
+// a third of the time.
+func parseOurs(line []byte) (*gatehousev1.Decision, bool) {
+	members, found := bytes.CutPrefix(line, []byte(`{"kind":"`+kind+`","outcome":"`))
+	if !found {
+		return nil, false
+	}
+	word, members, found := bytes.Cut(members, []byte(`"`))
+	if !found || bytes.Contains(members, []byte(`"kind"`)) {
+		return nil, false // the last one would count
+	}
+	outcome := gatehousev1.Outcome_OUTCOME_UNSPECIFIED
+	switch string(word) {
+	case "allow":
+		outcome = gatehousev1.Outcome_OUTCOME_ALLOW
+	case "deny":
+		outcome = gatehousev1.Outcome_OUTCOME_DENY
+	case "error":
+		outcome = gatehousev1.Outcome_OUTCOME_ERROR
+	default:
+		return nil, false
+	}
+	text := make([]byte, 0, len(line)+16)
+	text = append(append(text, `{"outcome":"`...), outcome.String()...)
+	text = append(append(text, '"'), members...)
+	d := &gatehousev1.Decision{}
+	if (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(text, d) != nil {
+		return nil, false
+	}
+	return d, true
+}
+
+// parseAny reads a line with its members in any order.
+func parseAny(line []byte) (*gatehousev1.Decision, error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(line, &members) != nil || string(members["kind"]) != `"`+kind+`"` {
 		return nil, ErrNoDecision
