@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,11 +63,11 @@ func TestHashesOfOtherSchemesAreCounted(t *testing.T) {
 	}{{password.Argon2id, "7"}, {password.Bcrypt, "3"}} {
 		t.Run(string(tt.scheme), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				asked := 0
+				var asked atomic.Int32
 				s := store{sweep: func(context.Context) (int, error) { return 0, nil }}
 				g := newStageWith(t, s, password.Options{Scheme: tt.scheme, BcryptCost: 4}, func(o *login.Options) {
 					o.Hashes = hashes(func() (identity.HashCounts, error) {
-						if asked++; asked == 1 {
+						if asked.Add(1) == 1 {
 							return identity.HashCounts{}, errors.New("connection refused")
 						}
 						return identity.HashCounts{Bcrypt: 7, Argon2id: 3}, nil
@@ -88,14 +89,14 @@ func TestHashesOfOtherSchemesAreCounted(t *testing.T) {
 				done := make(chan struct{})
 				go func() { g.service.Sweep(ctx); close(done) }()
 				synctest.Wait()
-				if asked != 1 || told() != "nothing" {
-					t.Errorf("at the start: asked %d times, told %s", asked, told())
+				if asked.Load() != 1 || told() != "nothing" {
+					t.Errorf("at the start: asked %d times, told %s", asked.Load(), told())
 				}
 				<-time.After(15*time.Minute + time.Second) // on the bubble's clock
 				cancel()
 				<-done
-				if asked != 2 || told() != tt.want {
-					t.Errorf("asked %d times, told %s, want %s", asked, told(), tt.want)
+				if asked.Load() != 2 || told() != tt.want {
+					t.Errorf("asked %d times, told %s, want %s", asked.Load(), told(), tt.want)
 				}
 			})
 		})
