@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/atenex/gatehouse/internal/config"
@@ -77,37 +79,83 @@ func (l *lineReader) take() []byte {
 	return line
 }
 
-// eachDecision reads a log to its end. Lines that are something else are passed
-// over, and so are damaged ones, which are counted. Memory does not grow with it.
+// batchLines and batchBytes bound the lines of a log that are read side by side.
+const (
+	batchLines = 1024
+	batchBytes = 4 << 20
+)
+
+// eachDecision reads a log to its end, in its order. Lines that are something else are
+// passed over, and so are damaged ones, which are counted. Memory does not grow with it.
 func eachDecision(ctx context.Context, r io.Reader, tell func(line int, d *gatehousev1.Decision) error) (damaged int, err error) {
 	lines := newLineReader(r)
-	for number := 1; ; number++ {
-		if err := ctx.Err(); err != nil {
+	for number := 1; ; {
+		batch, ended, err := nextBatch(ctx, lines)
+		if err != nil {
 			return damaged, err
 		}
-		line, err := lines.next()
-		ended := errors.Is(err, io.EOF)
-		if ended {
-			line = lines.rest()
-		} else if err != nil {
-			return damaged, fmt.Errorf("reading the decision log: %w", err)
-		}
-		switch d, err := parseDecision(line); {
-		case errors.Is(err, decisionlog.ErrNoDecision):
-			if bytes.Contains(line, []byte(`"kind":"decision"`)) {
-				damaged++ // half a line
+		for _, read := range parseBatch(batch) {
+			switch {
+			case read.damaged:
+				damaged++
+			case read.decision != nil:
+				if err := tell(number, read.decision); err != nil {
+					return damaged, err
+				}
 			}
-		case err != nil:
-			damaged++
-		default:
-			if err := tell(number, d); err != nil {
-				return damaged, err
-			}
+			number++
 		}
 		if ended {
 			return damaged, nil
 		}
 	}
+}
+
+// nextBatch copies the lines that come next.
+func nextBatch(ctx context.Context, lines *lineReader) (batch [][]byte, ended bool, err error) {
+	for size := 0; len(batch) < batchLines && size < batchBytes && !ended; {
+		if err := ctx.Err(); err != nil {
+			return nil, false, err
+		}
+		line, err := lines.next()
+		if ended = errors.Is(err, io.EOF); ended {
+			line = lines.rest()
+		} else if err != nil {
+			return nil, false, fmt.Errorf("reading the decision log: %w", err)
+		}
+		batch, size = append(batch, bytes.Clone(line)), size+len(line)
+	}
+	return batch, ended, nil
+}
+
+// readLine is what a line was; neither: something else.
+type readLine struct {
+	decision *gatehousev1.Decision
+	damaged  bool
+}
+
+// parseBatch parses on all processors, which is what takes the time of reading a log.
+func parseBatch(batch [][]byte) []readLine {
+	read := make([]readLine, len(batch))
+	share := max(1, (len(batch)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	var parsers sync.WaitGroup
+	for from := 0; from < len(batch); from += share {
+		parsers.Go(func() {
+			for i := from; i < min(from+share, len(batch)); i++ {
+				d, err := parseDecision(batch[i])
+				switch {
+				case errors.Is(err, decisionlog.ErrNoDecision):
+					read[i].damaged = bytes.Contains(batch[i], []byte(`"kind":"decision"`)) // half a line
+				case err != nil:
+					read[i].damaged = true
+				default:
+					read[i].decision = d
+				}
+			}
+		})
+	}
+	parsers.Wait()
+	return read
 }
 
 // openLog opens a log that is named, - for standard input.
