@@ -19,7 +19,7 @@ func TestAStreamEndsWithItsTokenAndIsJudgedAgain(t *testing.T) {
 	t.Parallel()
 	// A request is given 10 s at the least, so that none of this is shorter.
 	const longest = 12 * time.Second
-	s := startStack(t, map[string]string{"GATEWAY_STREAM_MAX_DURATION": "12"})
+	s := startStackWithoutLogin(t, map[string]string{"GATEWAY_STREAM_MAX_DURATION": "12"})
 	for _, c := range []struct {
 		name  string
 		ends  time.Duration // of the token, from now on; whole seconds are cut

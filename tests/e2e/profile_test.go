@@ -96,7 +96,7 @@ func supabaseClaims(id, company string) claims {
 
 func TestSupabaseTokensWithoutALookUp(t *testing.T) {
 	t.Parallel()
-	s := startStack(t, map[string]string{
+	s := startStackWithoutLogin(t, map[string]string{
 		"GATEWAY_SUPABASE_URL": "https://project.supabase.co",
 		"GATEWAY_USER_CHECK":   "off",
 	})

@@ -37,7 +37,8 @@ func startReloading(t *testing.T) *reloading {
 	t.Helper()
 	dir := t.TempDir()
 	r := &reloading{t: t, dir: filepath.Join(dir, "envoy"), table: filepath.Join(dir, "routes.yaml"), reports: newUpstream(t)}
-	r.stack = newStack(t, postgrestest.New(t), map[string]string{"GATEWAY_ROUTES": r.table, "GATEWAY_LOG_LEVEL": "WARNING"})
+	r.stack = newStack(t, postgrestest.New(t), underLoad)
+	r.settings["GATEWAY_ROUTES"] = r.table
 	r.admin = "http://" + r.settings["GATEWAY_ENVOY_ADMIN_LISTEN"]
 	r.write("", "")
 	r.command("migrate")
@@ -153,7 +154,7 @@ func (r *reloading) follow(path, raw string) (c *course, stop func()) {
 	own := &http.Client{Timeout: patience, Transport: &http.Transport{}}
 	running.Go(func() {
 		defer own.CloseIdleConnections()
-		tick := time.NewTicker(2 * time.Millisecond)
+		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {

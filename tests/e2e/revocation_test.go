@@ -16,10 +16,10 @@ const forgotten = 2 * time.Second
 // passes after it until the user is let in again.
 func TestRevocationIsHeard(t *testing.T) {
 	t.Parallel()
-	s := startStack(t, nil)
+	s := startStackWithoutLogin(t, nil)
 	u := s.newMember()
 	good := bearer(token(t, claimsOf(u)))
-	for round := range 40 {
+	for round := range 25 {
 		eventually(t, "the user is let in", func() error { return s.get(strictRoute, good).is(http.StatusOK) })
 		s.get(strictRoute, good).expect(t, accepted) // warm
 		s.row(`UPDATE users SET is_active = false WHERE id = $1::uuid`, u.id)

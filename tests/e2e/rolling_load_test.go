@@ -47,7 +47,7 @@ const (
 	opened = "open"  // exchanges that last
 )
 
-// load begins: several hundred checks a second on connections that are kept,
+// load begins: some 200 checks a second on connections that are kept,
 // logins and what follows them, a WebSocket, a stream and an upload.
 func (r *rollout) load(t *testing.T) *traffic {
 	t.Helper()
@@ -58,14 +58,14 @@ func (r *rollout) load(t *testing.T) *traffic {
 	raw := token(t, claimsOf(u))
 
 	for range 4 {
-		l.repeat(checks, 10*time.Millisecond, func(c *http.Client) error {
+		l.repeat(checks, 30*time.Millisecond, func(c *http.Client) error {
 			return l.ask(c, http.MethodGet, strictRoute, raw, "")
 		})
-		l.repeat(checks, 20*time.Millisecond, func(c *http.Client) error {
+		l.repeat(checks, 60*time.Millisecond, func(c *http.Client) error {
 			return l.ask(c, http.MethodPost, fmt.Sprintf("%s?post=%d", strictRoute, l.posted.Add(1)), raw, `{"q":"once"}`)
 		})
 	}
-	l.repeat(logins, 20*time.Millisecond, func(c *http.Client) error {
+	l.repeat(logins, 50*time.Millisecond, func(c *http.Client) error {
 		return l.ask(c, http.MethodGet, "/api/v1/users/me", raw, "")
 	})
 	l.repeat(logins, 50*time.Millisecond, func(c *http.Client) error {

@@ -54,7 +54,7 @@ type watch struct {
 }
 
 // pace keeps a watch from taking the machine away from other tests.
-const pace = 25 * time.Millisecond
+const pace = 50 * time.Millisecond
 
 // watch begins to ask; want is the only refusal that may come.
 func (f *fleet) watch(t *testing.T, raw string, want refusal) *watch {
