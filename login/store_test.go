@@ -18,16 +18,18 @@ import (
 	"github.com/atenex/gatehouse/login"
 )
 
+// migrated is the database as it is after all migrations.
+var migrated = postgrestest.NewTemplate(func(ctx context.Context, url string) error {
+	_, err := postgres.Migrate(ctx, url, postgres.MigrateOptions{})
+	return err
+})
+
 // onPostgres is a stage on a real, migrated database.
 func onPostgres(t *testing.T, changes ...set) (*stage, *postgres.Store) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	url := postgrestest.New(t)
-	if _, err := postgres.Migrate(ctx, url, postgres.MigrateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	db, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: 4})
+	db, err := postgres.Open(ctx, postgres.Options{URL: migrated.New(t), MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const legacyUsers = `CREATE TABLE users (
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -100,6 +100,10 @@ func (d *database) open(opts postgres.Options) *postgres.Store {
 	if opts.URL == "" {
 		opts.URL = d.url
 	}
+	if opts.URL == d.url {
+		// The time that a connection has is not what these tests are about.
+		opts.URL += "&connect_timeout=60"
+	}
 	store, err := postgres.Open(testContext(d.t), opts)
 	if err != nil {
 		d.t.Fatal(err)
@@ -108,11 +112,16 @@ func (d *database) open(opts postgres.Options) *postgres.Store {
 	return store
 }
 
+// migrated is the database as it is after all migrations.
+var migrated = postgrestest.NewTemplate(func(ctx context.Context, url string) error {
+	_, err := postgres.Migrate(ctx, url, postgres.MigrateOptions{})
+	return err
+})
+
 // newStore is a store on a migrated database of its own.
 func newStore(t *testing.T) (*postgres.Store, *database) {
 	t.Helper()
-	db := newDatabase(t)
-	db.migrate()
+	db := connect(t, migrated.New(t))
 	return db.open(postgres.Options{MaxConns: 4}), db
 }
 

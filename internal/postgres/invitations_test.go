@@ -194,7 +194,11 @@ func TestTheBoundHoldsUnderInvitationsAtOnce(t *testing.T) {
 		all.Go(func() {
 			r := ask(fmt.Sprintf("n%d@example.com", n))
 			r.MostOpen = 5
-			switch _, _, err := store.Invite(testContext(t), r); {
+			_, _, err := store.Invite(testContext(t), r)
+			for err != nil && strings.Contains(err.Error(), "another transaction holds a row") {
+				_, _, err = store.Invite(testContext(t), r) // a busy machine does not do twelve in a second
+			}
+			switch {
 			case err == nil:
 				made.Add(1)
 			case errors.Is(err, identity.ErrManyInvitations):

@@ -27,7 +27,7 @@ import (
 const (
 	// The first use may fetch PostgreSQL.
 	startTimeout = 5 * time.Minute
-	queryTimeout = 30 * time.Second
+	queryTimeout = time.Minute
 )
 
 // The one server of the process and what is needed to start more. They are
@@ -158,12 +158,16 @@ func newDatabase(t testing.TB, server *devstack.Postgres) string {
 	if err := server.EnsureDatabase(ctx, name); err != nil {
 		t.Fatal(err)
 	}
+	dropAtEnd(t, server, name)
+	return server.URL(name)
+}
+
+func dropAtEnd(t testing.TB, server *devstack.Postgres, name string) {
 	t.Cleanup(func() {
 		if err := drop(server, name); err != nil {
 			t.Errorf("dropping the test's database: %v", err)
 		}
 	})
-	return server.URL(name)
 }
 
 func databaseName() string { return "test_" + strings.ToLower(rand.Text()) }

@@ -12,7 +12,7 @@ import (
 
 func connect(t *testing.T, url string) (*pgx.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err == nil {
@@ -101,5 +101,31 @@ func TestADedicatedServerComesBackOnItsPortWithItsRows(t *testing.T) {
 		if n := count(t, url, "SELECT count(*) FROM kept"); n != 1 {
 			t.Errorf("%s: %d rows after the restart, want 1", end.name, n)
 		}
+	}
+}
+
+func TestACopyIsAsItsTemplateWasAndItsOwn(t *testing.T) {
+	made := 0
+	template := postgrestest.NewTemplate(func(ctx context.Context, url string) error {
+		made++
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "CREATE TABLE users (id int)")
+		return err
+	})
+	for range 2 {
+		t.Run("a copy", func(t *testing.T) {
+			url := template.New(t)
+			if n := count(t, url, userTables); n != 1 {
+				t.Errorf("%d tables, want 1", n)
+			}
+			do(t, url, "DROP TABLE users")
+		})
+	}
+	if made != 1 {
+		t.Errorf("the template was made %d times, want once", made)
 	}
 }
