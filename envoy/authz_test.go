@@ -149,7 +149,7 @@ func (a *authz) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.Ch
 		return nil, status.Error(codes.Internal, "internal text of authz")
 	case "rpc-unauthenticated":
 		return nil, status.Error(codes.Unauthenticated, "internal text of authz")
-	case "hang":
+	case hang:
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "drop":
