@@ -86,13 +86,15 @@ func TestGuessesAtOnceAgainstTwoReplicas(t *testing.T) {
 	}
 	all.Wait()
 	judged := one.hashed() + two.hashed() - before
-	if judged < 6 || judged > 20 || answers[http.StatusUnauthorized] != judged || answers[http.StatusTooManyRequests] != 200-judged {
+	// A busy machine may keep one waiting for a row for longer than is waited.
+	refused, late := answers[http.StatusTooManyRequests], answers[http.StatusServiceUnavailable]
+	if known := answers[http.StatusUnauthorized]; judged < 6 || judged > 20 || late > 5 || known > judged || known+late < judged || known+refused+late != 200 {
 		t.Errorf("%d guesses were judged, and the answers are %v", judged, answers)
 	}
 	throttled := one.count("gatehouse_login_attempts_total", "throttled") + two.count("gatehouse_login_attempts_total", "throttled")
 	blocks := one.count("gatehouse_login_throttle_blocks_total") + two.count("gatehouse_login_throttle_blocks_total")
-	if throttled != 200-judged || blocks != throttled {
-		t.Errorf("%d are counted as throttled and %d as blocked, want %d", throttled, blocks, 200-judged)
+	if throttled != refused || blocks != throttled {
+		t.Errorf("%d are counted as throttled and %d as blocked, want %d", throttled, blocks, refused)
 	}
 }
 

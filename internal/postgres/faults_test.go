@@ -312,6 +312,7 @@ func (p *proxy) thaw() {
 
 func newProxy(t *testing.T, url string) *proxy {
 	t.Helper()
+	url = strings.TrimSuffix(url, patient)
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)

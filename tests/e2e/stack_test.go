@@ -154,6 +154,10 @@ func (s *stack) commandWith(stdin string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command(filepath.Join(binaries, "gatehouse"), args...)
 	cmd.Env = s.environ()
+	if url := s.settings["GATEWAY_DATABASE_URL"]; strings.Contains(url, "?") {
+		// The two seconds that a connection has may be too short on a busy machine.
+		cmd.Env = append(cmd.Env, "GATEWAY_DATABASE_URL="+url+"&connect_timeout=60")
+	}
 	cmd.Dir = s.t.TempDir() // no .env of the machine's
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
