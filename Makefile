@@ -22,7 +22,7 @@ export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 TOOL := go tool -modfile=tools/go.mod
 
 # Bounds of a run. One package's tests may not take longer than TEST_TIMEOUT.
-TEST_TIMEOUT ?= 10m
+TEST_TIMEOUT ?= 14m
 FUZZTIME     ?= 10s
 BENCHTIME    ?= 1s
 # See bin/bench -help, once `make bench` has built it.
