@@ -54,6 +54,17 @@ func parseAuthz(text string) (*corev3.Address, error) {
 	return tcpAddress(host, port), nil
 }
 
+// mayHaveReplicas reports whether Envoy can tell one replica of authz from
+// another: only a name can have several addresses. To look for another than the
+// one that failed is 5 % of Envoy's time with a check, whether one fails or not.
+func mayHaveReplicas(authz string) bool {
+	address, err := parseAuthz(authz)
+	if err != nil || address.GetPipe() != nil {
+		return false
+	}
+	return !isIP(address.GetSocketAddress().GetAddress())
+}
+
 func splitHostPort(text string, lowest uint64) (string, uint32, error) {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {

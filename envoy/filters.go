@@ -60,7 +60,7 @@ const authzTimeout = 2 * time.Second
 // rate limit before work is spent on the guess, fixed answers before a check
 // that they do not need, and the mark of authz right before the upstream. What
 // holds bodies comes after the check, so that no stranger fills the memory.
-func httpFilters(t routes.Table) []*managerv3.HttpFilter {
+func httpFilters(t routes.Table, s Settings) []*managerv3.HttpFilter {
 	chain := []*managerv3.HttpFilter{
 		filter("gatehouse.answers", answerMutations()),
 		filter(filterCORS, &corsv3.Cors{}),
@@ -71,7 +71,7 @@ func httpFilters(t routes.Table) []*managerv3.HttpFilter {
 	chain = append(chain,
 		filter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "edge"}),
 		filter(filterFault, &faultv3.HTTPFault{}),
-		filter(filterAuthz, authorization()),
+		filter(filterAuthz, authorization(s)),
 		filter(filterRBAC, markDemanded()),
 	)
 	if slices.ContainsFunc(t.Routes, func(r routes.Route) bool { return r.MaxBody > 0 }) {
@@ -152,7 +152,29 @@ func upstreamAnswerMutations() *mutationv3.HeaderMutation {
 
 // authorization asks authz about every request whose route does not say
 // otherwise. Everything that is not an answer is a 503.
-func authorization() *authzv3.ExtAuthz {
+func authorization(s Settings) *authzv3.ExtAuthz {
+	retry := &corev3.RetryPolicy{
+		// A decision changes nothing, so that one that got lost with its replica
+		// may be asked for again. Time-outs are not among these: the time is that of
+		// all tries together.
+		RetryOn:    "connect-failure,refused-stream,reset,unavailable",
+		NumRetries: u32(2),
+		RetryBackOff: &corev3.BackoffStrategy{
+			BaseInterval: span(20 * time.Millisecond),
+			// Envoy takes this for the time-out of a single try too: any
+			// less, and a slow decision is cut off before its time.
+			MaxInterval: span(authzTimeout),
+		},
+	}
+	if mayHaveReplicas(s.Authz) {
+		retry.RetryHostPredicate = []*corev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
+		}}
+		// Of two replicas picked at random the idler one is taken, and a dead
+		// one is idle: it is turned down many times in a row.
+		retry.HostSelectionRetryMaxAttempts = 64
+	}
 	return &authzv3.ExtAuthz{
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatPrefix:          "gatehouse",
@@ -185,27 +207,8 @@ func authorization() *authzv3.ExtAuthz {
 				// authz reads no x-envoy-* of a check; each of them costs both sides.
 				SkipEnvoyHeaders: true,
 			}},
-			Timeout: span(authzTimeout),
-			RetryPolicy: &corev3.RetryPolicy{
-				// A decision changes nothing, so that one that got lost with its replica
-				// may be asked for again, of another one. Time-outs are not among these:
-				// the time is that of all tries together.
-				RetryOn:    "connect-failure,refused-stream,reset,unavailable",
-				NumRetries: u32(2),
-				RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
-					Name:       "envoy.retry_host_predicates.previous_hosts",
-					ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
-				}},
-				// Of two replicas picked at random the idler one is taken, and a dead
-				// one is idle: it is turned down many times in a row.
-				HostSelectionRetryMaxAttempts: 64,
-				RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: span(20 * time.Millisecond),
-					// Envoy takes this for the time-out of a single try too: any
-					// less, and a slow decision is cut off before its time.
-					MaxInterval: span(authzTimeout),
-				},
-			},
+			Timeout:     span(authzTimeout),
+			RetryPolicy: retry,
 		}},
 	}
 }

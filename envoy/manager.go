@@ -95,7 +95,7 @@ func connectionManager(t routes.Table, s Settings) (*managerv3.HttpConnectionMan
 		Tracing:          traces,
 		AccessLog:        accessLog(),
 		LocalReplyConfig: localReplies(),
-		HttpFilters:      httpFilters(t),
+		HttpFilters:      httpFilters(t, s),
 		RouteSpecifier:   &managerv3.HttpConnectionManager_RouteConfig{RouteConfig: configuration},
 	}, nil
 }

@@ -100,6 +100,41 @@ func TestTheSameInputGivesTheSameBytesAndReadsBack(t *testing.T) {
 	}
 }
 
+// What Envoy keeps for each check, in order to ask another replica, is for where
+// there may be one.
+func TestALostDecisionIsAskedOfAnotherReplicaWhereTheNameMayHaveOne(t *testing.T) {
+	t.Parallel()
+	table, err := routes.Load("prefix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for authz, want := range map[string]int{"authz.example.com:9191": 1, "localhost:9191": 1, "127.0.0.1:9191": 0, "[::1]:9191": 0, "unix:///run/authz": 0} {
+		s := envoy.DefaultSettings()
+		s.Authz = authz
+		b, err := envoy.Bootstrap(table, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := false
+		httpManager(t, b, func(m *managerv3.HttpConnectionManager) {
+			for _, f := range m.GetHttpFilters() {
+				ask := new(authzv3.ExtAuthz)
+				if f.GetTypedConfig().UnmarshalTo(ask) != nil {
+					continue
+				}
+				asked = true
+				retry := ask.GetGrpcService().GetRetryPolicy()
+				if got := len(retry.GetRetryHostPredicate()); got != want || retry.GetNumRetries().GetValue() != 2 {
+					t.Errorf("authz at %s: %d predicates, want %d; %d retries, want 2", authz, got, want, retry.GetNumRetries().GetValue())
+				}
+			}
+		})
+		if !asked {
+			t.Errorf("authz at %s is never asked", authz)
+		}
+	}
+}
+
 // TestOnlyRoutesOfModeNoneSwitchAnythingOff reads the rendering the way Envoy
 // does, route by route.
 func TestOnlyRoutesOfModeNoneSwitchAnythingOff(t *testing.T) {

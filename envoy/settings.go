@@ -19,7 +19,8 @@ type Settings struct {
 	AdminListen string
 
 	// Authz is where authz listens: host:port (a name with several addresses is
-	// used as several replicas) or unix:///path.
+	// used as several replicas, and only with a name is a decision that was lost
+	// with one asked of another) or unix:///path.
 	Authz string
 
 	// LoginURL, IngestURL, QueryURL and AuthURL are http or https, with an
