@@ -92,11 +92,24 @@ func (d *database) plan(sql string, args ...any) string {
 
 func (d *database) migrate() postgres.MigrateResult {
 	d.t.Helper()
-	result, err := postgres.Migrate(testContext(d.t), d.url, postgres.MigrateOptions{})
+	result, err := postgres.Migrate(testContext(d.t), d.patient(), postgres.MigrateOptions{})
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return result
+}
+
+// patient is the URL for what is not about time: with -race and neighbours, a machine
+// may need more than the usual 2 s to let somebody in.
+func (d *database) patient() string { return d.url + "&connect_timeout=60" }
+
+func (d *database) status() postgres.SchemaStatus {
+	d.t.Helper()
+	status, err := postgres.Status(testContext(d.t), d.patient())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return status
 }
 
 func (d *database) open(opts postgres.Options) *postgres.Store {

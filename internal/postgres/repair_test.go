@@ -78,11 +78,7 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			db := db.in(t)
 			db.exec(c.breaks)
-			status, err := postgres.Status(testContext(t), db.url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(c.want, spelt(status.Broken)); diff != "" {
+			if diff := cmp.Diff(c.want, spelt(db.status().Broken)); diff != "" {
 				t.Errorf("status (-want +got):\n%s", diff)
 			}
 			result := db.migrate()
@@ -92,8 +88,8 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 			if result.Version != version || len(result.Applied) != 0 {
 				t.Errorf("result = %+v, want nothing else done", result)
 			}
-			if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken) != 0 {
-				t.Errorf("after it: %v, %v", status.Broken, err)
+			if broken := db.status().Broken; len(broken) != 0 {
+				t.Errorf("after it: %v", broken)
 			}
 			for _, sql := range []string{`UPDATE audit_log SET event = 'other'`, `DELETE FROM audit_log`, `TRUNCATE audit_log`, `TRUNCATE audit_log_default`} {
 				if got := db.tried(`INSERT INTO audit_log (event, outcome) VALUES ('e', 'success'); SET LOCAL session_replication_role = replica; ` + sql); got != "append-only" {
@@ -141,8 +137,8 @@ func TestMigrateBringsAnOlderReleasesNoticesUpToDate(t *testing.T) {
 	if len(result.Applied) != int(version)-1 || result.Version != version || len(result.Repaired) != 0 {
 		t.Errorf("result = %+v, want all but the first migration", result)
 	}
-	if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken) != 0 {
-		t.Errorf("status = %+v, %v", status, err)
+	if status := db.status(); len(status.Broken) != 0 {
+		t.Errorf("status = %+v", status)
 	}
 	// authz that was started before it trusts it now, without a restart.
 	e.settle(t)
@@ -161,13 +157,13 @@ func TestMigrateThatCannotPutBackATriggerNamesTheHolder(t *testing.T) {
 	db.exec(`DROP TRIGGER gatehouse_sessions_went ON sessions`)
 	holder := connect(t, db.url)
 	holder.exec(`BEGIN; LOCK TABLE sessions IN ACCESS SHARE MODE`)
-	_, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	_, err := postgres.Migrate(testContext(t), db.patient(), postgres.MigrateOptions{LockWait: time.Millisecond})
 	if err != nil {
 		t.Errorf("a reader held up a trigger that is missing: %v", err)
 	}
 	db.exec(`ALTER TABLE sessions DISABLE TRIGGER gatehouse_sessions_went`)
 	holder.exec(`ROLLBACK; BEGIN; LOCK TABLE sessions IN ROW EXCLUSIVE MODE`)
-	_, err = postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	_, err = postgres.Migrate(testContext(t), db.patient(), postgres.MigrateOptions{LockWait: time.Millisecond})
 	if !errors.Is(err, postgres.ErrLocked) || !strings.Contains(err.Error(), "idle in transaction") {
 		t.Errorf("err = %v", err)
 	}
@@ -194,11 +190,11 @@ func TestMigrateFromTheReleaseBeforeHoldsUpNoReader(t *testing.T) {
 	reader := connect(t, db.url)
 	reader.exec(`BEGIN; SELECT count(*) FROM audit_log; SELECT count(*) FROM users; SELECT count(*) FROM sessions`)
 	defer reader.exec(`ROLLBACK`)
-	result, err := postgres.Migrate(testContext(t), db.url, postgres.MigrateOptions{LockWait: time.Millisecond})
+	result, err := postgres.Migrate(testContext(t), db.patient(), postgres.MigrateOptions{LockWait: time.Millisecond})
 	if err != nil || len(result.Applied) != 1 || result.Version != version {
 		t.Fatalf("result = %+v, %v", result, err)
 	}
-	if status, err := postgres.Status(testContext(t), db.url); err != nil || len(status.Broken)+len(status.Pending) != 0 {
-		t.Errorf("status = %+v, %v", status, err)
+	if status := db.status(); len(status.Broken)+len(status.Pending) != 0 {
+		t.Errorf("status = %+v", status)
 	}
 }
