@@ -163,6 +163,7 @@ func newDatabase(t testing.TB, server *devstack.Postgres) string {
 }
 
 func dropAtEnd(t testing.TB, server *devstack.Postgres, name string) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := drop(server, name); err != nil {
 			t.Errorf("dropping the test's database: %v", err)
