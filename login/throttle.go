@@ -96,12 +96,14 @@ func (s *Service) reserve(ctx context.Context, x *exchange, email string) (*turn
 }
 
 // failed counts a failure. If that cannot be done, nobody may hear that it was
-// one: guesses that are not counted would be free.
-func (t *turn) failed(ctx context.Context, user identity.UserID) error {
+// one: guesses that are not counted would be free. It will be told when it is due;
+// on a machine where that is late, a wait from now on would be over by then.
+func (t *turn) failed(ctx context.Context, user identity.UserID, due time.Time) error {
 	if t.settled {
 		return nil
 	}
 	t.settled = true
+	t.attempt.HeldBack = time.Until(due)
 	reached, err := t.settle(ctx, identity.LoginFailed, user)
 	if err != nil {
 		return errUnavailable.Because(err)

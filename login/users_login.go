@@ -210,7 +210,7 @@ func (s *Service) account(ctx context.Context, email string) (identity.Account, 
 func refuse(ctx context.Context, permit *password.Permit, turn *turn, user identity.UserID, why error) error {
 	due := permit.FailureDue()
 	permit.Release()
-	if err := turn.failed(ctx, user); err != nil {
+	if err := turn.failed(ctx, user, due); err != nil {
 		return err
 	}
 	waitUntil(ctx, due)

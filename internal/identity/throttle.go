@@ -70,6 +70,9 @@ type LoginAttempt struct {
 	// Network is what may be familiar of the source; zero: nothing.
 	Network netip.Prefix
 	Limits  LoginLimits
+	// HeldBack is for how long the answer to a failure is still kept back. Who has to
+	// wait after it does so from the answer on, not from before it.
+	HeldBack time.Duration
 }
 
 // LoginTurn says whether an attempt may be judged.

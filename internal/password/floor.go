@@ -3,6 +3,7 @@ package password
 import (
 	"context"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -17,24 +18,35 @@ const (
 	// raisedFor is how long the floor stays up after a verification that took
 	// longer than its cost explains, such as on a machine with too much to do.
 	raisedFor = 10 * time.Minute
-	// slowHash is the time beyond which an operator should hear of it.
+	// slowHash is the time beyond which an operator should hear of it, and a floor
+	// of which is worth another look: see Settle.
 	slowHash = 500 * time.Millisecond
+	// settleAfter is when Settle looks for the first time; each wait is twice the one
+	// before, up to settleUntil.
+	settleAfter = 30 * time.Second
+	settleUntil = 16 * time.Minute
 )
 
 // floor is the time that every refusal takes at least. The schemes in one table
 // are a factor of ten apart, so a decoy of one cannot stand in for the other;
 // what makes them look alike is that all of them end below the same floor.
 type floor struct {
-	mu      sync.Mutex
-	base    time.Duration
-	covered map[Scheme]uint64 // the work that base was measured with
+	mu       sync.Mutex
+	base     time.Duration
+	measured map[Scheme]sample // what base is over: the dearest of each
 
 	raised time.Duration
 	until  time.Time
 }
 
+// sample is the fastest that so much work was ever done in.
+type sample struct {
+	work uint64
+	took time.Duration
+}
+
 func newFloor() *floor {
-	return &floor{base: minFloor, covered: map[Scheme]uint64{}}
+	return &floor{base: minFloor, measured: map[Scheme]sample{}}
 }
 
 func floorOver(elapsed time.Duration) time.Duration {
@@ -46,19 +58,34 @@ func floorOver(elapsed time.Duration) time.Duration {
 // observe lets the floor rise over a verification that came near it. Rows of a
 // cost above what was measured before raise it for good: such a row will be
 // asked for again. Anything else raises it for a while, counted from the last
-// slow one.
+// slow one. What was measured on a machine with too much to do is forgotten for
+// what the same work takes on one that has the time.
 func (f *floor) observe(row stored, elapsed time.Duration, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if row.work() > f.covered[row.scheme()] {
-		f.covered[row.scheme()] = row.work()
-		f.base = max(f.base, floorOver(elapsed))
-		return
+	known, dearer := f.measured[row.scheme()], false
+	switch {
+	case row.work() > known.work:
+		known, dearer = sample{row.work(), elapsed}, true
+	case row.work() == known.work:
+		known.took = min(known.took, elapsed)
 	}
-	if elapsed > f.base-floorStep {
+	f.measured[row.scheme()] = known
+	f.base = minFloor
+	for _, m := range f.measured {
+		f.base = max(f.base, floorOver(m.took))
+	}
+	if !dearer && elapsed > f.base-floorStep {
 		f.raised = max(f.at(now), floorOver(elapsed))
 		f.until = now.Add(raisedFor)
 	}
+}
+
+// highest is the highest cost of bcrypt that was met.
+func (f *floor) highest() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(bits.Len64(f.measured[Bcrypt].work)-1, 0)
 }
 
 func (f *floor) at(now time.Time) time.Duration {
@@ -86,7 +113,8 @@ func (h *Hasher) Floor() time.Duration {
 // Calibrate measures a hash of the current scheme and one of bcrypt at the
 // highest cost that the table holds (0: LegacyBcryptCost; more than the 14 that
 // are ever computed counts as 14), and sets the floor over the slower. Call it
-// before the first request; calling it again only ever raises the floor.
+// before the first request. Called again, it lifts the floor where there are dearer
+// hashes by now, and lowers it where the machine was too busy before.
 func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
 	if highestBcryptCost == 0 {
 		highestBcryptCost = LegacyBcryptCost
@@ -118,4 +146,20 @@ func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
 	attrs = append(attrs, slog.Int64("floor_ms", h.Floor().Milliseconds()))
 	h.log.LogAttrs(ctx, level, "password hashing calibrated", attrs...)
 	return nil
+}
+
+// Settle calibrates again, and less and less often, for as long as the floor is
+// higher than it should be: a login service often starts together with much else,
+// and would make everybody whose password is refused wait for that ever after. It
+// ends with ctx, or when there is nothing to gain.
+func (h *Hasher) Settle(ctx context.Context) {
+	for wait := settleAfter; wait <= settleUntil && h.Floor() > slowHash; wait *= 2 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		// With too much to do for it, the next time.
+		_ = h.Calibrate(ctx, h.floor.highest())
+	}
 }

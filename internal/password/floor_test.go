@@ -2,6 +2,7 @@ package password
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -30,6 +31,8 @@ func TestTheFloorRises(t *testing.T) {
 		{"fast hashes leave the least floor", []seen{{argon, 65 * ms}}, 250 * ms, 250 * ms},
 		{"1.3 times the slowest, rounded up to 50 ms", []seen{{argon, 65 * ms}, {cost(12), 241 * ms}}, 350 * ms, 350 * ms},
 		{"a dearer row raises it for good", []seen{{cost(12), 241 * ms}, {cost(14), 950 * ms}}, 1250 * ms, 1250 * ms},
+		{"what was slow once and is not is forgotten", []seen{{cost(12), 1700 * ms}, {argon, 400 * ms}, {cost(12), 241 * ms}, {argon, 65 * ms}}, 350 * ms, 350 * ms},
+		{"a cheaper row says nothing of a dear one", []seen{{cost(12), 1700 * ms}, {cost(10), 60 * ms}, {argon, 65 * ms}}, 2250 * ms, 2250 * ms},
 		{"a cheaper row leaves it", []seen{{cost(12), 241 * ms}, {cost(10), 60 * ms}}, 350 * ms, 350 * ms},
 		{"a slow moment raises it for a while", []seen{{cost(12), 241 * ms}, {cost(12), 400 * ms}}, 550 * ms, 350 * ms},
 		{"a slow moment of a cheap row raises it for a while", []seen{{cost(12), 241 * ms}, {argon, 65 * ms}, {argon, 400 * ms}}, 550 * ms, 350 * ms},
@@ -109,10 +112,10 @@ func TestCalibration(t *testing.T) {
 			if err := h.Calibrate(t.Context(), tt.highest); err != nil {
 				t.Fatal(err)
 			}
-			if got := h.floor.covered[Bcrypt]; got != tt.want {
+			if got := h.floor.measured[Bcrypt].work; got != tt.want {
 				t.Errorf("bcrypt was measured with work %d, want %d", got, tt.want)
 			}
-			if got := h.floor.covered[Argon2id]; got != 64 {
+			if got := h.floor.measured[Argon2id].work; got != 64 {
 				t.Errorf("argon2id was measured with work %d, want 64", got)
 			}
 			for _, want := range []string{"current_ms=", "bcrypt_ms=", "floor_ms="} {
@@ -122,6 +125,38 @@ func TestCalibration(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestABusyStartIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // nothing takes any time on the bubble's clock
+		h, err := New(Options{Argon2id: Argon2idCost{MemoryKiB: 64, Passes: 1, Lanes: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.floor.observe(decoyBcrypt(5), 1700*time.Millisecond, time.Now())
+		if got := h.Floor(); got != 2250*time.Millisecond {
+			t.Fatalf("a floor of %v", got)
+		}
+		start := time.Now()
+		h.Settle(t.Context())
+		if got, took := h.Floor(), time.Since(start); got != minFloor || took != settleAfter {
+			t.Errorf("a floor of %v after %v, want %v after %v", got, took, minFloor, settleAfter)
+		}
+		if got := h.floor.highest(); got != 5 {
+			t.Errorf("bcrypt was measured at cost %d, want 5", got)
+		}
+
+		// What is slow by itself is looked at for half an hour, and then no more.
+		h.floor.observe(argon2idHash{cost: defaultArgon2id()}, 900*time.Millisecond, time.Now()) // a row that no decoy equals
+		start = time.Now()
+		h.Settle(t.Context())
+		if got, took := h.Floor(), time.Since(start); got <= slowHash || took < settleUntil || took > 2*settleUntil {
+			t.Errorf("a floor of %v after %v", got, took)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.Settle(ctx)
+	})
 }
 
 func TestDecoysAreComputedToTheEnd(t *testing.T) {

@@ -91,7 +91,7 @@ const ownersSQL = `UPDATE login_throttle
 // firstWaitSQL and nextWaitSQL are until when the first and any other failure lets
 // a source wait.
 const (
-	waitSQL      = ` >= @first::int THEN now() + make_interval(secs => least(@longest::float8, @wait::float8 * power(2::float8, least(`
+	waitSQL      = ` >= @first::int THEN now() + make_interval(secs => @held::float8 + least(@longest::float8, @wait::float8 * power(2::float8, least(`
 	firstWaitSQL = `CASE WHEN @first::int > 0 AND 1` + waitSQL + `1 - @first::int, 40)))) END`
 	nextWaitSQL  = `CASE WHEN @first::int > 0 AND t.failures + 1` + waitSQL + `t.failures + 1 - @first::int, 40)))) END`
 )
@@ -159,6 +159,7 @@ func attemptArgs(a identity.LoginAttempt) pgx.NamedArgs {
 		"email": a.Email, "network": nil, "familiar_for": l.FamiliarFor, "familiar_most": l.FamiliarMost,
 		"source_most": l.SourceFailures.Most, "source_within": l.SourceFailures.Within, "source_kept": time.Minute,
 		"first": l.FirstWait, "wait": l.Wait.Seconds(), "longest": l.LongestWait.Seconds(), "forget": l.Forget, "parallel": l.Parallel,
+		"held":         max(a.HeldBack, 0).Seconds(),
 		"account_most": l.AccountFailures.Most, "account_within": l.AccountFailures.Within,
 		// No limit is a bucket that is never empty.
 		"burst": 1e9, "rate": 1e9,

@@ -172,6 +172,19 @@ func TestASourceWaitsLongerAfterEachFailureFromTheSixthOn(t *testing.T) {
 	g.expect("without the limit", g.guess(1, identity.LoginFailed), "", 0)
 }
 
+// Who hears of a failure when the wait for it would be over has not been told to wait.
+func TestAWaitBeginsWithTheAnswer(t *testing.T) {
+	g := newGuesses(t)
+	held := g.at(1)
+	held.HeldBack = 40 * time.Second
+	for range 6 {
+		turn := g.reserve(held)
+		g.expect("a failure", turn, "", 0)
+		g.settle(held, turn, identity.LoginFailed)
+	}
+	g.expect("after the sixth", g.reserve(held), identity.ScopeAccountSource, 41*time.Second)
+}
+
 func TestAttemptsAtTheSameTime(t *testing.T) {
 	g := newGuesses(t)
 	g.with.SourceBurst = 0

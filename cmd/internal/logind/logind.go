@@ -179,6 +179,7 @@ func run(ctx context.Context, p *daemon.Process) error {
 		p.Log.Info("ready")
 		service.Sweep(background)
 	})
+	running.Go(func() { passwords.Settle(background) })
 	running.Go(func() { service.Record(background) })
 	running.Go(func() { ring.Run(background, p.Hangups) })
 	running.Go(func() { wiring.WatchIssuers(background, book) })
