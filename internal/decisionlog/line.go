@@ -79,7 +79,7 @@ func parseOurs(line []byte) (*gatehousev1.Decision, bool) {
 	if !found || bytes.Contains(members, []byte(`"kind"`)) {
 		return nil, false // the last one would count
 	}
-	outcome := gatehousev1.Outcome_OUTCOME_UNSPECIFIED
+	var outcome gatehousev1.Outcome
 	switch string(word) {
 	case "allow":
 		outcome = gatehousev1.Outcome_OUTCOME_ALLOW
