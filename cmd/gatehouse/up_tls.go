@@ -92,11 +92,16 @@ func edgeCertificate(s *config.Settings) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no certificate", s.TLS.CertFile)
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			return nil, fmt.Errorf("%s holds no certificate", s.TLS.CertFile)
+		}
+		if block.Type == "CERTIFICATE" { // the key may stand in the same file, before it
+			return x509.ParseCertificate(block.Bytes)
+		}
+		text = rest
 	}
-	return x509.ParseCertificate(block.Bytes)
 }
 
 // authzClient asks authz, whose address has this host, as Envoy does.

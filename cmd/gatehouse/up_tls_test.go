@@ -53,6 +53,22 @@ func TestCurlIsToldWhatItNeedsForACertificate(t *testing.T) {
 	}
 }
 
+func TestTheCertificateIsFoundBehindItsKey(t *testing.T) {
+	alone := selfSigned(t, []string{"localhost"}, nil)
+	text, err := os.ReadFile(alone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := filepath.Join(t.TempDir(), "both.pem")
+	key := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte("what stands before")})
+	if err := os.WriteFile(both, append(key, text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := edgeCertificate(&config.Settings{TLS: config.TLS{CertFile: both}}); err != nil || c.VerifyHostname("localhost") != nil {
+		t.Errorf("%v, want the certificate", err)
+	}
+}
+
 // selfSigned is the name of a file with a certificate that nobody vouches for.
 func selfSigned(t *testing.T, dns []string, ip net.IP) string {
 	t.Helper()
