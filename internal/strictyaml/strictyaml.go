@@ -29,12 +29,12 @@ func Document(data []byte) (*yaml.Node, error) {
 	if err := loader.Load(&first); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, fmt.Errorf("reading YAML: %w", err)
+		return nil, unread(err)
 	}
 	switch err := loader.Load(&second); {
 	case errors.Is(err, io.EOF):
 	case err != nil:
-		return nil, fmt.Errorf("reading YAML: %w", err)
+		return nil, unread(err)
 	default:
 		return nil, Faults{{Line: second.Line, Text: "a second document begins here, and only one is read"}}
 	}
@@ -42,6 +42,16 @@ func Document(data []byte) (*yaml.Node, error) {
 		return nil, nil
 	}
 	return first.Content[0], nil
+}
+
+// unread says why a text is no YAML. The parser repeats the name of an anchor that is
+// not there, for which it takes any text behind an asterisk: a secret that should have
+// been in quotes.
+func unread(err error) error {
+	if at, ok := errors.AsType[*yaml.LoadError](err); ok && strings.HasPrefix(at.Message, "unknown anchor") {
+		return Faults{{Line: at.Mark.Line, Text: "an alias of nothing that is there; text that begins with * belongs in quotes"}}
+	}
+	return fmt.Errorf("reading YAML: %w", err)
 }
 
 // Itself is what an alias stands for.
@@ -66,8 +76,21 @@ type Reader struct {
 	Faults Faults
 }
 
-// Fault adds one. in is the part of the document, `route "query"`; empty: the whole.
+// most bounds the faults that are told of: a few bytes of aliases can stand for
+// millions.
+const most = 100
+
+func (r *Reader) full() bool { return len(r.Faults) > most }
+
+// Fault adds one, unless there are too many. in is the part of the document,
+// `route "query"`; empty: the whole.
 func (r *Reader) Fault(line int, in, format string, args ...any) {
+	switch {
+	case r.full():
+		return
+	case len(r.Faults) == most:
+		in, format, args = "", "there are more faults than the %d that are told", []any{most}
+	}
 	r.Faults = append(r.Faults, Fault{Line: line, In: in, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -95,7 +118,7 @@ func (r *Reader) Object(n *yaml.Node, in string, fields Fields) Lines {
 		r.Fault(n.Line, in, "want a mapping, not %s", r.Shown(n))
 		return at
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && !r.full(); i += 2 {
 		key, value := n.Content[i], Itself(n.Content[i+1])
 		read, known := fields[key.Value]
 		switch first, twice := at.Keys[key.Value]; {
@@ -136,6 +159,9 @@ func (r *Reader) List(n *yaml.Node, in, key string, each func(*yaml.Node)) {
 		return
 	}
 	for _, item := range n.Content {
+		if r.full() {
+			return
+		}
 		each(Itself(item))
 	}
 }

@@ -68,6 +68,7 @@ func TestADocumentIsReadStrictlyAndItsFaultsHaveALine(t *testing.T) {
 		{"a list is no mapping", "- name\n", "dish.yaml:1: want a mapping, not a list"},
 		{"what is missing is told at its part", "name: soup\nparts:\n  - name: leek\n  - {}\n", "dish.yaml:4: part: name is missing"},
 		{"a second document", "name: soup\n---\nname: stew\n", "line 2: a second document begins here, and only one is read"},
+		{"an alias of nothing is not repeated", "hot: true\nname: *" + secret + "\n", "line 2: an alias of nothing that is there; text that begins with * belongs in quotes"},
 		{"all at once, by their lines", "hot: 1\nname: 2\n", "dish.yaml:1: hot: want true or false, not this\ndish.yaml:2: name: want text, in quotes where YAML reads it as something else, not this"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -100,6 +101,20 @@ func TestValuesAreRepeatedOnlyOfAPlainDocument(t *testing.T) {
 	}
 	if _, err := read(text, true); err == nil || !strings.Contains(err.Error(), secret) {
 		t.Errorf("%v, want the value in it", err)
+	}
+}
+
+// A few bytes of aliases stand for millions of faults.
+func TestFaultsThatAreTooManyAreNotAllTold(t *testing.T) {
+	t.Parallel()
+	text := "parts:\n  - &p {" + strings.Repeat("cold: 1, ", 5000) + "}\n" + strings.Repeat("  - *p\n", 5000)
+	_, err := read(text, false)
+	faults, judged := errors.AsType[strictyaml.Faults](err)
+	if !judged || len(faults) == 0 || len(faults) > 101 {
+		t.Fatalf("%d faults, want about a hundred: %.200v", len(faults), err)
+	}
+	if last := faults[len(faults)-1].Text; last != "there are more faults than the 100 that are told" {
+		t.Errorf("the last of them is %q", last)
 	}
 }
 
