@@ -57,8 +57,8 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 	if len(status.Broken) > 0 {
 		// Nothing is served wrongly meanwhile where authz knows of it: it then asks the
 		// database on every check, and says so in its log.
-		r.add(area, markFail, "triggers or functions of ours are not as they were made, so changes may go unannounced, addresses stay verified "+
-			"that are others by now, or the audit log be altered; run 'gatehouse migrate' to put them back\n%s", listed(status.Broken))
+		r.add(area, markFail, "triggers, functions or partitions of ours are not as they were made, so changes may go unannounced, addresses stay verified "+
+			"that are others by now, the audit log be altered, or logins end with its last month; run 'gatehouse migrate' to put them back\n%s", listed(status.Broken))
 	}
 	store, err := postgres.Open(ctx, postgres.Options{URL: s.Database.URL.Reveal(), MaxConns: 1, AppName: appName})
 	if err != nil {

@@ -25,6 +25,7 @@ const (
 	auditRows     = "gatehouse_audit_append_only"
 	auditTruncate = "gatehouse_audit_no_truncate"
 	auditTable    = "audit_log"
+	auditRest     = "audit_log_default"
 )
 
 func auditGuardFunction() function {
@@ -179,6 +180,58 @@ func remakeGuards(ctx context.Context, tx *sql.Tx) error {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// restSQL finds what has become of $2, the partition of $1 that takes what no month
+// does. Without it nothing makes the months to come, and once the last that there is
+// has passed, nobody can log in.
+const restSQL = `
+SELECT CASE WHEN p.partdefid <> 0 THEN '` + renamed + `' WHEN to_regclass($2) IS NULL THEN '` + missing + `' ELSE '` + detached + `' END,
+       p.partdefid::regclass::text
+  FROM pg_catalog.pg_partitioned_table p
+ WHERE p.partrelid = to_regclass($1) AND (p.partdefid = 0 OR p.partdefid <> coalesce(to_regclass($2), 0))`
+
+const (
+	renamed  = "renamed"
+	detached = "detached"
+)
+
+// brokenRest is why that partition is not where it should be, and its present name.
+func brokenRest(ctx context.Context, db rowsQuerier) (found *Broken, now string, err error) {
+	rows, err := db.QueryContext(ctx, restSQL, auditTable, auditRest)
+	if err != nil {
+		return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		found = &Broken{Name: auditRest}
+		if err := rows.Scan(&found.Why, &now); err != nil {
+			return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
+	}
+	return found, now, nil
+}
+
+// remakeRest puts it back, before its triggers.
+func remakeRest(ctx context.Context, tx *sql.Tx) error {
+	found, now, err := brokenRest(ctx, tx)
+	if err != nil || found == nil {
+		return err
+	}
+	statement := "CREATE TABLE " + auditRest + " PARTITION OF " + auditTable + " DEFAULT"
+	switch found.Why {
+	case renamed: // regclass is quoted where it has to be
+		statement = "ALTER TABLE " + now + " RENAME TO " + auditRest
+	case detached:
+		statement = "ALTER TABLE " + auditTable + " ATTACH PARTITION " + auditRest + " DEFAULT"
+	}
+	if _, err := tx.ExecContext(ctx, statement); err != nil {
+		return fmt.Errorf("making the partition %s: %w", auditRest, err)
 	}
 	return nil
 }

@@ -34,10 +34,10 @@ SELECT 1, w.n, w.name, CASE WHEN t.oid IS NULL THEN '` + missing + `' WHEN t.tge
  WHERE t.tgenabled IS DISTINCT FROM 'A' OR obj_description(t.oid, 'pg_trigger') IS DISTINCT FROM ` + triggerSeal + `
 ) b ORDER BY b.kind, b.n`
 
-// Broken is a function or trigger of ours that does not do what it should.
+// Broken is a function, a trigger or a partition of ours that does not do what it should.
 type Broken struct {
 	Name string
-	Why  string // "missing", "not ENABLE ALWAYS" or "altered"
+	Why  string // "missing", "not ENABLE ALWAYS", "altered", "renamed" or "detached"
 }
 
 const (
@@ -71,6 +71,13 @@ func (m *migrator) broken(ctx context.Context) ([]Broken, error) {
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("looking at triggers and functions: %w", err)
+	}
+	rest, _, err := brokenRest(ctx, m.control)
+	if err != nil {
+		return nil, err
+	}
+	if rest != nil {
+		found = append(found, *rest)
 	}
 	guards, err := brokenGuards(ctx, m.control)
 	for _, g := range guards {
@@ -138,6 +145,9 @@ func (m *migrator) remake(ctx context.Context, tx *sql.Tx, found []Broken) error
 			`SELECT `+triggerSeal+` FROM pg_catalog.pg_trigger t WHERE t.tgrelid = to_regclass($1) AND t.tgname = $2`, t.table, t.name); err != nil {
 			return err
 		}
+	}
+	if err := remakeRest(ctx, tx); err != nil {
+		return err
 	}
 	return remakeGuards(ctx, tx)
 }

@@ -56,6 +56,9 @@ func TestMigratePutsBackTriggersAndFunctions(t *testing.T) {
 		{"what guards the audit log is gone", `DROP FUNCTION gatehouse_audit_is_append_only CASCADE`, append([]string{
 			"gatehouse_audit_is_append_only (missing)", "gatehouse_audit_append_only (missing)", "gatehouse_audit_no_truncate (missing)",
 		}, each(" (missing)", "gatehouse_audit_append_only", "gatehouse_audit_no_truncate")...)},
+		{"the part of it for what no month takes is gone", `DROP TABLE audit_log_default`, []string{"audit_log_default (missing)"}},
+		{"that part was taken off", `ALTER TABLE audit_log DETACH PARTITION audit_log_default`, []string{"audit_log_default (detached)"}},
+		{"that part has another name", `ALTER TABLE audit_log_default RENAME TO "The rest"`, []string{"audit_log_default (renamed)"}},
 		{"a month of the audit log was made by hand", `CREATE TABLE audit_log_2001_01 PARTITION OF audit_log FOR VALUES FROM ('2001-01-01Z') TO ('2001-02-01Z')`,
 			[]string{"gatehouse_audit_no_truncate on audit_log_2001_01 (missing)"}},
 		{"and is away again", `DROP TABLE audit_log_2001_01`, nil},
