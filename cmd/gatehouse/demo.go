@@ -116,12 +116,13 @@ func (d *demo) create(ctx context.Context, store *postgres.Store, hasher *passwo
 
 // greet says, on standard output, how to use what runs now.
 func (in *invocation) greet(p *upPlan, at devstack.Ready) {
-	fmt.Fprintf(in.stdout, "\nGatehouse is ready: %s\n", at.Gateway)
+	text := "\nGatehouse is ready: " + at.Gateway + "\n"
 	if p.demo != nil {
-		fmt.Fprint(in.stdout, p.demo.firstSteps(curlTo(p.settings, at.Gateway)))
+		text += p.demo.firstSteps(curlTo(p.settings, at.Gateway))
 	}
-	in.share(p, at)
-	fmt.Fprintln(in.stdout, "Ctrl-C stops everything.")
+	text += in.share(p, at) + "Ctrl-C stops everything.\n"
+	// At once, or what the parts write gets between the lines.
+	fmt.Fprint(in.stdout, text)
 }
 
 // firstSteps is a login and a call that work as they stand. It is the one place

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/atenex/gatehouse/cmd/internal/wiring"
 	"github.com/atenex/gatehouse/internal/config"
@@ -41,6 +42,9 @@ With --demo (the default) and no upstream configured, a secret for tokens is
 made and kept in the state directory where none is set, and a demo user in a
 demo company, whose password is printed. Decisions are recorded in the state
 directory, where 'gatehouse explain --watch' finds them.
+
+On a terminal, what the parts write as they start and stop goes to start.log in
+the state directory instead, but for warnings and errors of authz and login.
 
 Ctrl-C stops everything; a second one does not wait.`,
 		Example: "  gatehouse up\n  gatehouse up --listen 127.0.0.1:9000 --ready-file /tmp/gate.json\n  GATEWAY_DATABASE_URL=postgres://... gatehouse up --demo=false",
@@ -92,7 +96,7 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 			close(force)
 		}()
 	})
-	return devstack.Up(ctx, devstack.UpOptions{
+	err = devstack.Up(ctx, devstack.UpOptions{
 		StateDir:      plan.stateDir,
 		Listen:        plan.settings.Listen.Public.String(),
 		AdminListen:   plan.settings.Listen.EnvoyAdmin.String(),
@@ -109,17 +113,32 @@ func (in *invocation) up(ctx context.Context, flags upFlags) error {
 		Authz: devstack.Service{Path: self, Args: []string{childAuthz, "--drain=0s"}, Env: plan.environOfAuthz},
 		Login: devstack.Service{Path: self, Args: []string{childLogin, "--drain=0s"}, Env: plan.environ},
 		RenderEnvoy: func(at devstack.Addresses) ([]byte, error) {
+			plan.upstreams = at
 			s, _, err := config.Load(config.Source{Environ: plan.environ(at)}, config.NeedEnvoy)
 			if err != nil {
 				return nil, err
 			}
 			return in.renderBeside(s, "", filepath.Join(plan.stateDir, devstack.EnvoyConfig))
 		},
-		OnReady: func(at devstack.Ready) { in.greet(plan, at) },
-		Output:  in.stderr,
-		Notice:  func(text string) { fmt.Fprintln(in.stderr, "gatehouse: "+text) },
-		Force:   force,
+		OnReady:  func(at devstack.Ready) { in.greet(plan, at) },
+		Output:   in.stderr,
+		StartLog: in.startLog(plan),
+		Notice:   func(text string) { fmt.Fprintln(in.stderr, "gatehouse: "+text) },
+		Force:    force,
 	})
+	if ctx.Err() == nil {
+		err = plan.stale(err)
+	}
+	return err
+}
+
+// startLog keeps from a person at a terminal what the parts write as they start and
+// stop: pages of it, every setting included. A pipe or file gets it all.
+func (in *invocation) startLog(p *upPlan) string {
+	if f, ok := in.stderr.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
+		return ""
+	}
+	return filepath.Join(p.stateDir, "start.log")
 }
 
 // upPlan is what one `up` is going to do, with every setting judged before
@@ -132,7 +151,8 @@ type upPlan struct {
 	databaseURL string
 	// ownUpstreams is set where no upstream is configured.
 	ownUpstreams bool
-	demo         *demo // nil: no demo mode
+	upstreams    devstack.Addresses // where they are, once that is known
+	demo         *demo              // nil: no demo mode
 	amend        map[string]string
 }
 
@@ -158,7 +178,7 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	p := &upPlan{
 		stateDir:     flags.stateDir,
 		readyFile:    flags.readyFile,
-		ownUpstreams: !s.IsSet("INGEST_SERVICE_URL") && !s.IsSet("QUERY_SERVICE_URL"),
+		ownUpstreams: demoUpstreams(s, flags.stateDir),
 		amend:        map[string]string{},
 	}
 	if flags.listen != "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/atenex/gatehouse/internal/atomicfile"
+	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/devstack"
 )
 
@@ -26,6 +27,9 @@ func (p *upPlan) shared(at devstack.Ready) []string {
 		"GATEWAY_AUTHZ_OPS_LISTEN=" + strings.TrimPrefix(at.AuthzOps, "http://"),
 		"GATEWAY_LOGIN_OPS_LISTEN=" + strings.TrimPrefix(at.LoginOps, "http://"),
 		"GATEWAY_ENVOY_ADMIN_LISTEN=" + strings.TrimPrefix(at.EnvoyAdmin, "http://"),
+	}
+	if p.ownUpstreams {
+		entries = append(entries, "GATEWAY_INGEST_SERVICE_URL="+p.upstreams.Ingest, "GATEWAY_QUERY_SERVICE_URL="+p.upstreams.Query)
 	}
 	for _, name := range []string{"GATEWAY_JWT_SECRET", "GATEWAY_DECISION_LOG"} {
 		if value, amended := p.amend[name]; amended {
@@ -48,9 +52,9 @@ func (p *upPlan) shared(at devstack.Ready) []string {
 	return entries
 }
 
-// share writes them where only the user that runs `up` can read them, and says how to
-// take them up. What comes of it does not stop what runs.
-func (in *invocation) share(p *upPlan, at devstack.Ready) {
+// share writes them where only the user that runs `up` can read them, and returns how to
+// take them up, in words. What comes of it does not stop what runs.
+func (in *invocation) share(p *upPlan, at devstack.Ready) string {
 	file, err := filepath.Abs(filepath.Join(p.stateDir, upSettings))
 	if err == nil {
 		var text bytes.Buffer
@@ -62,9 +66,48 @@ func (in *invocation) share(p *upPlan, at devstack.Ready) {
 	}
 	if err != nil {
 		in.complain("warning: the settings of what runs are in no file: " + err.Error())
-		return
+		return ""
 	}
-	fmt.Fprintf(in.stdout, "For the operator's command in another shell:\n\n  set -a; . %s; set +a\n\n", shellQuoted(file))
+	return fmt.Sprintf("For the operator's command in another shell:\n\n  set -a; . %s; set +a\n\n", shellQuoted(file))
+}
+
+// stale explains a start that failed because the shell still has the settings that an
+// ended `up` left, whose database is gone; other faults are returned as they are.
+func (p *upPlan) stale(fault error) error {
+	file, left := leftIn(p.stateDir)
+	if fault == nil || p.databaseURL == "" || left == nil || left.Database.URL.Reveal() != p.databaseURL {
+		return fault
+	}
+	return fmt.Errorf("%w\nThe settings are those of an earlier 'gatehouse up', from %s. If its database has ended with it, use another shell, or first: unset $(cut -d= -f1 %s)", fault, file, shellQuoted(file))
+}
+
+// leftIn returns the file of settings in a state directory, and what it says; nil: none
+// that can be read.
+func leftIn(stateDir string) (string, *config.Settings) {
+	file, err := filepath.Abs(filepath.Join(stateDir, upSettings))
+	if err != nil {
+		return "", nil
+	}
+	left, err := config.Overlay(config.Source{}, file)
+	if err != nil {
+		return "", nil
+	}
+	s, _, err := config.Load(left, config.NeedUp)
+	if err != nil {
+		return "", nil
+	}
+	return file, s
+}
+
+// demoUpstreams is true where no upstream is configured, or those are that an earlier
+// `up` made and named in its file, which ended with it.
+func demoUpstreams(s *config.Settings, stateDir string) bool {
+	if !s.IsSet("INGEST_SERVICE_URL") && !s.IsSet("QUERY_SERVICE_URL") {
+		return true
+	}
+	_, left := leftIn(stateDir)
+	return left != nil && left.IsSet("QUERY_SERVICE_URL") &&
+		fmt.Sprint(s.Upstreams.Ingest, s.Upstreams.Query) == fmt.Sprint(left.Upstreams.Ingest, left.Upstreams.Query)
 }
 
 // shellQuoted is a text that a POSIX shell, and the reader of .env files, take as it is.

@@ -82,15 +82,14 @@ func (t *tail) suffix() string {
 // A lineWriter passes whole lines on, each behind a prefix, so that the output
 // of several processes stays readable in one stream.
 type lineWriter struct {
-	mu     *sync.Mutex // of the stream, shared by all its prefixes
-	to     io.Writer
+	stream *lines // shared by all its prefixes
 	prefix string
 	rest   []byte
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.stream.mu.Lock()
+	defer w.stream.mu.Unlock()
 	n := len(p)
 	for {
 		line, rest, whole := bytes.Cut(p, []byte("\n"))
@@ -109,19 +108,39 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 // flush writes in one call. An error is not passed back: a closed terminal
 // must not fill the pipe of a server until it blocks.
 func (w *lineWriter) flush() {
-	_, _ = w.to.Write(append(append([]byte(w.prefix), w.rest...), '\n'))
+	text := append(append([]byte(w.prefix), w.rest...), '\n')
+	if w.stream.aside != nil {
+		_, _ = w.stream.aside.Write(text)
+	}
+	if w.stream.aside == nil || alarming(w.rest) {
+		_, _ = w.stream.to.Write(text)
+	}
 	w.rest = w.rest[:0]
+}
+
+// alarming is a line of our services that a person has to see at once.
+func alarming(line []byte) bool {
+	return bytes.Contains(line, []byte(`"level":"WARN"`)) || bytes.Contains(line, []byte(`"level":"ERROR"`))
 }
 
 // lines makes writers that share one stream.
 type lines struct {
 	mu sync.Mutex
 	to io.Writer
+	// aside, if set, gets all lines, and to only those that are alarming.
+	aside io.Writer
 }
 
 func (l *lines) prefixed(name string) io.Writer {
 	if l.to == nil {
 		return io.Discard
 	}
-	return &lineWriter{mu: &l.mu, to: l.to, prefix: name + " | "}
+	return &lineWriter{stream: l, prefix: name + " | "}
+}
+
+// divert sends what comes from now on to another writer; nil: back again.
+func (l *lines) divert(aside io.Writer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aside = aside
 }

@@ -58,6 +58,10 @@ type UpOptions struct {
 
 	// Output gets what the parts write, each line behind the part's name.
 	Output io.Writer
+	// StartLog is a file that gets what the parts write while they start and stop,
+	// in the place of Output, which then gets only warnings and errors of our
+	// services meanwhile. Empty: Output gets everything.
+	StartLog string
 	// Notice is told of progress, in words for a person.
 	Notice func(string)
 	// ReadyTimeout bounds the time from the last start of a part to health;
@@ -171,7 +175,22 @@ func Up(ctx context.Context, o UpOptions) error {
 	if s.at.Admin == "" {
 		s.at.Admin = "127.0.0.1:0"
 	}
+	if o.StartLog != "" {
+		f, err := os.OpenFile(o.StartLog, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+		if err != nil {
+			return fmt.Errorf("the log of the start: %w", err)
+		}
+		defer f.Close()
+		s.aside = f
+		s.out.divert(f)
+		if o.Notice != nil {
+			o.Notice("what the parts write while they start and stop goes to " + o.StartLog)
+		}
+	}
 	err = s.runUntil(ctx)
+	if s.aside != nil {
+		s.out.divert(s.aside)
+	}
 	return errors.Join(err, s.stop(ctx))
 }
 
@@ -180,6 +199,7 @@ type stack struct {
 	UpOptions
 	group Group
 	out   lines
+	aside io.Writer // StartLog; nil: none
 	at    Addresses
 	ready Ready
 }
@@ -215,6 +235,7 @@ func (s *stack) runUntil(ctx context.Context) error {
 			return fmt.Errorf("writing the ready file: %w", err)
 		}
 	}
+	s.out.divert(nil)
 	if s.OnReady != nil {
 		s.OnReady(s.ready)
 	}

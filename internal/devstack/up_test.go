@@ -50,7 +50,10 @@ func service() int {
 	default:
 		mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	}
-	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		if said := r.URL.Query().Get("say"); said != "" {
+			fmt.Println(said)
+		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"pid": os.Getpid(), "database": os.Getenv("GATEWAY_DATABASE_URL")})
 	})
 	addresses := map[string]string{name: "http://" + l.Addr().String(), name + "_ops": "http://" + l.Addr().String()}
@@ -72,6 +75,7 @@ func service() int {
 		return 1
 	}
 	fmt.Println("serving")
+	fmt.Println(`{"level":"WARN","msg":"look here"}`)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	_ = server.Serve(l)
 	return 0
@@ -283,6 +287,45 @@ func TestUpRunsTheWholeStackAndStopsIt(t *testing.T) {
 	again.cancel()
 	if err := again.end(t); err != nil {
 		t.Errorf("the end of the second run: %v", err)
+	}
+}
+
+func TestAStartLogKeepsTheStartAndTheStopFromTheOutput(t *testing.T) {
+	o := options(t, stateDir(t))
+	o.StartLog = filepath.Join(o.StateDir, "start.log")
+	if err := os.WriteFile(o.StartLog, []byte("of the run before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var notices output
+	o.Notice = func(text string) { fmt.Fprintln(&notices, text) }
+	r := up(t, o)
+	if !strings.Contains(notices.String(), o.StartLog) {
+		t.Errorf("nobody is told of the file: %s", &notices)
+	}
+	fetch(t, "GET", r.ready.Gateway+"/health?say=asked-when-ready", "", nil)
+	eventually(t, "what login says once all is ready", func() bool {
+		return strings.Contains(r.output.String(), "login | asked-when-ready\n")
+	})
+	r.cancel()
+	if err := r.end(t); err != nil {
+		t.Fatal(err)
+	}
+
+	text, err := os.ReadFile(o.StartLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, shown := string(text), r.output.String()
+	for _, want := range []string{"authz | serving\n", "postgres | ", "database system is shut down", `login | {"level":"WARN","msg":"look here"}`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the start's log lacks %q:\n%s", want, log)
+		}
+	}
+	if strings.Contains(log, "of the run before") || strings.Contains(log, "asked-when-ready") {
+		t.Errorf("the start's log has more than the start and the stop:\n%s", log)
+	}
+	if strings.Contains(shown, "serving") || strings.Contains(shown, "shut down") || strings.Count(shown, `{"level":"WARN","msg":"look here"}`) != 2 {
+		t.Errorf("shown is, not only what has to be seen:\n%s", shown)
 	}
 }
 
