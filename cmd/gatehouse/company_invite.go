@@ -37,9 +37,11 @@ func newCompanyInvite(in *invocation) *cobra.Command {
 else, on standard output. It is shown this once.
 
 Whoever has both the token and a login with that address may join, once:
-POST /api/v1/users/me/ensure-company {"invitation_token": "..."}. With --user the
-invitation is bound to an account instead; it needs no token and is accepted by
-naming the company. Nobody becomes a member before they act.`,
+POST /api/v1/users/me/ensure-company {"invitation_token": "..."}. Where registration
+is on, whoever has no login registers with it: POST /api/v1/auth/register with
+"email", "password" and "invitation_token". With --user the invitation is bound to an
+account instead; it needs no token and is accepted by naming the company. Nobody
+becomes a member before they act.`,
 		Example: `  gatehouse company invite 7d1f6c5e-3b1a-4d7c-9a55-0f0e6f0f6b11 ada@example.com --role admin
   gatehouse company invite 7d1f6c5e-3b1a-4d7c-9a55-0f0e6f0f6b11 --user ada@example.com --expires 24h`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -96,7 +98,7 @@ func (in *invocation) tellInvitation(made identity.Invitation, secret string, ou
 		return write(in.stdout, fmt.Appendf(nil, "%s: user %s may join %s as %s until %s\n",
 			made.ID, made.User, made.Company, printable(made.Role), stamp(made.ExpiresAt)))
 	}
-	in.complain(fmt.Sprintf("the token lets whoever logs in as %s join %s as %s until %s; it is not shown again",
+	in.complain(fmt.Sprintf("the token lets whoever logs in or registers as %s join %s as %s until %s; it is not shown again",
 		printable(made.Email), made.Company, printable(made.Role), stamp(made.ExpiresAt)))
 	return write(in.stdout, []byte(secret+"\n"))
 }
