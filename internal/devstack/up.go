@@ -190,6 +190,9 @@ func Up(ctx context.Context, o UpOptions) error {
 	err = s.runUntil(ctx)
 	if s.aside != nil {
 		s.out.divert(s.aside)
+		if o.Notice != nil {
+			o.Notice("stopping")
+		}
 	}
 	return errors.Join(err, s.stop(ctx))
 }

@@ -311,6 +311,10 @@ func TestAStartLogKeepsTheStartAndTheStopFromTheOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if !strings.HasSuffix(notices.String(), "stopping\n") {
+		t.Errorf("nobody is told of the stop: %s", &notices)
+	}
+
 	text, err := os.ReadFile(o.StartLog)
 	if err != nil {
 		t.Fatal(err)
