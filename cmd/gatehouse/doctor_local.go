@@ -111,7 +111,7 @@ func (r *findings) keys(ctx context.Context, s *config.Settings) {
 		r.add("token keys", markWarn, "tokens of the profile %s can be verified, but not signed: login cannot run", t.Profile)
 		return
 	}
-	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s; %d keys verify", key.Algorithm(), t.Profile, printable(key.ID()), len(rules.Keys.Keys()))
+	r.add("token keys", markOK, "%s tokens of the profile %s are signed with the key %s; keys that verify: %d", key.Algorithm(), t.Profile, printable(key.ID()), len(rules.Keys.Keys()))
 }
 
 // issuers tells of each issuer of GATEWAY_ISSUERS_FILE what is accepted from it, and
@@ -144,7 +144,7 @@ func (r *findings) issuers(ctx context.Context, s *config.Settings, verifier *to
 		if i.Issuer != "" {
 			whose = "tokens of " + printable(i.Issuer)
 		}
-		r.add("issuers", mark, "%s: %s with %s, %d keys%s", i.Name, whose, strings.Join(i.Algorithms, " or "), len(i.Keys), until)
+		r.add("issuers", mark, "%s: %s with %s, keys: %d%s", i.Name, whose, strings.Join(i.Algorithms, " or "), len(i.Keys), until)
 	}
 }
 
@@ -165,7 +165,7 @@ func (r *findings) foreignKeys(ctx context.Context, t config.Tokens) {
 	if count == 0 {
 		mark = markWarn // as Supabase answers while it signs with its secret alone
 	}
-	r.add("token keys", mark, "%d keys of another issuer at %s", count, t.JWKSURL)
+	r.add("token keys", mark, "of another issuer, at %s: %d", t.JWKSURL, count)
 }
 
 // programs tells where Envoy and PostgreSQL were looked for and found. Nothing is

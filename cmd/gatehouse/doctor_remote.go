@@ -80,7 +80,7 @@ func (r *findings) database(ctx context.Context, s *config.Settings) {
 	if more != "" {
 		atLeast = "more than "
 	}
-	r.add(area, markOK, "%s%d users, %d companies", atLeast, len(users), len(companies))
+	r.add(area, markOK, "users: %s%d, companies: %d", atLeast, len(users), len(companies))
 }
 
 // listed puts one a line.

@@ -144,7 +144,11 @@ func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
 		attrs = append(attrs, slog.Int64(sample.name, elapsed.Milliseconds()))
 	}
 	attrs = append(attrs, slog.Int64("floor_ms", h.Floor().Milliseconds()))
-	h.log.LogAttrs(ctx, level, "password hashing calibrated", attrs...)
+	said := "password hashing calibrated"
+	if level > slog.LevelInfo {
+		said += ": a hash takes long here, and every refused login the floor; a machine that is busy at the start is measured again"
+	}
+	h.log.LogAttrs(ctx, level, said, attrs...)
 	return nil
 }
 
