@@ -34,7 +34,7 @@ func TestTheKeysOfAnotherIssuerAreAskedFor(t *testing.T) {
 	if strings.Contains(stdout, secret) {
 		t.Error("the secret is listed")
 	}
-	if _, stdout, _ = command("doctor"); !strings.Contains(stdout, "of another issuer, at "+issuer.URL+": 1") {
+	if _, stdout, _ = command("doctor"); !strings.Contains(stdout, "of another issuer, at "+issuer.URL+"/jwks: 1") {
 		t.Errorf("doctor: %s", stdout)
 	}
 	status = http.StatusTeapot
