@@ -199,6 +199,7 @@ func TestAFileIsReadStrictlyAndItsFaultsHaveALine(t *testing.T) {
 		{"two kinds of keys", entry(iss, hs, "keys: { secret_file: first-secret, jwks_url: https://x.example/jwks }", native), "issuers.yaml:5: issuer \"first\": keys: want exactly one"},
 		{"no keys", entry(iss, hs, native), `issuers.yaml:2: issuer "first": keys is missing`},
 		{"no algorithms", entry(iss, shared, native), "algorithms is missing"},
+		{"something in the place of an algorithm", entry(iss, "algorithms: [test-secret-in-the-wrong-place]", shared, native), `issuers.yaml:4: issuer "first": algorithms: unknown algorithm ""`},
 		{"an unknown algorithm", entry(iss, "algorithms: [none]", shared, native), `issuers.yaml:4: issuer "first": algorithms: unknown algorithm "none"`},
 		{"an algorithm of other keys", entry(iss, es, shared, native), "ES256 does not use a shared secret"},
 		{"a shared secret that is published", entry(iss, hs, url, native), "HS256 uses a shared secret"},

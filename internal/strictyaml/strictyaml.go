@@ -109,6 +109,16 @@ func (r *Reader) Shown(n *yaml.Node) string {
 	return n.Value
 }
 
+// word is a key that nobody knows, in a fault. Where values are not repeated, neither is
+// what looks like no key: somebody may have forgotten which one it belongs to.
+func (r *Reader) word(key string) string {
+	strange := func(c rune) bool { return c != '_' && c != '<' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') }
+	if !r.Plain && (len(key) > 24 || strings.ContainsFunc(key, strange)) {
+		return ""
+	}
+	return fmt.Sprintf(" %q", Brief(key))
+}
+
 // Object reads the keys of a mapping and returns their lines. Every key may be there
 // once, in the letter case of fields.
 func (r *Reader) Object(n *yaml.Node, in string, fields Fields) Lines {
@@ -125,7 +135,7 @@ func (r *Reader) Object(n *yaml.Node, in string, fields Fields) Lines {
 		case key.Kind != yaml.ScalarNode:
 			r.Fault(key.Line, in, "a key is a word, not %s", r.Shown(key))
 		case !known:
-			r.Fault(key.Line, in, "unknown key %q, want one of %s%s", Brief(key.Value), strings.Join(slices.Sorted(maps.Keys(fields)), ", "), r.hint(key.Value))
+			r.Fault(key.Line, in, "unknown key%s, want one of %s%s", r.word(key.Value), strings.Join(slices.Sorted(maps.Keys(fields)), ", "), r.hint(key.Value))
 		case twice:
 			r.Fault(key.Line, in, "key %s is given twice, first in line %d", key.Value, first)
 		default:

@@ -57,7 +57,7 @@ func TestADocumentIsReadStrictlyAndItsFaultsHaveALine(t *testing.T) {
 		{"an unknown key is named, and those that there are", "name: soup\ncold: yes\n", `dish.yaml:2: unknown key "cold", want one of hot, name, parts`},
 		{"a key in another letter case is unknown", "Name: soup\n", `dish.yaml:1: unknown key "Name", want one of hot, name, parts`},
 		{"a key that people look for is answered", "spicy: 3\n", `dish.yaml:1: unknown key "spicy", want one of hot, name, parts; there is no such thing`},
-		{"a long key is cut", strings.Repeat("k", 100) + ": 1\n", `dish.yaml:1: unknown key "` + strings.Repeat("k", 40) + `…", want one of hot, name, parts`},
+		{"what is too long for a key is not repeated", strings.Repeat("k", 100) + ": 1\n", `dish.yaml:1: unknown key, want one of hot, name, parts`},
 		{"a key given twice is told with its first line", "name: soup\nhot: true\nname: stew\n", "dish.yaml:3: key name is given twice, first in line 1"},
 		{"a key that is no word", "[name]: soup\n", "dish.yaml:1: a key is a word, not a list"},
 		{"a merge key is a key like others", "parts:\n  - &a {name: leek}\n  - {<<: *a, name: onion}\n", `dish.yaml:3: part: unknown key "<<", want one of name`},
