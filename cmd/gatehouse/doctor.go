@@ -77,6 +77,9 @@ func (in *invocation) examine(ctx context.Context, asked doctorFlags) *findings 
 		return r
 	}
 	r.keys(ctx, s)
+	for _, w := range endingCertificates(s, time.Now()) {
+		r.add("certificates", markWarn, "%s", w)
+	}
 	r.database(ctx, s)
 	r.ports(ctx, s, beside, asked.running)
 	return r

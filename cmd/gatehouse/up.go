@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -174,6 +175,9 @@ func (in *invocation) planUp(flags upFlags) (*upPlan, error) {
 	}
 	if faults := tlsFaults(s); len(faults) > 0 {
 		return nil, &useError{faults}
+	}
+	for _, w := range endingCertificates(s, time.Now()) {
+		in.complain("warning: " + w)
 	}
 	p := &upPlan{
 		stateDir:     flags.stateDir,

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/atenex/gatehouse/internal/config"
 	"github.com/atenex/gatehouse/internal/devstack"
@@ -54,6 +56,33 @@ func tlsFaults(s *config.Settings) config.Faults {
 	return faults
 }
 
+// endsSoon is how long before its end a certificate is worth a word.
+const endsSoon = 7 * 24 * time.Hour
+
+// endingCertificates are those that clients, Envoy or authz refuse now or soon. Files
+// that hold none are for others to tell of.
+func endingCertificates(s *config.Settings, now time.Time) []string {
+	var ending []string
+	for name, file := range map[string]string{
+		"TLS_CERT_FILE": s.TLS.CertFile, "AUTHZ_TLS_CERT_FILE": s.TLS.Authz.CertFile, "ENVOY_AUTHZ_TLS_CERT_FILE": s.TLS.ToAuthz.CertFile,
+	} {
+		if file == "" {
+			continue
+		}
+		c, err := certificateIn(file)
+		if err != nil || now.Add(endsSoon).Before(c.NotAfter) {
+			continue
+		}
+		verb := "ends"
+		if now.After(c.NotAfter) {
+			verb = "ended"
+		}
+		ending = append(ending, fmt.Sprintf("GATEWAY_%s: the certificate in %s %s at %s", name, file, verb, c.NotAfter.UTC().Format(time.RFC3339)))
+	}
+	slices.Sort(ending)
+	return ending
+}
+
 func readAuthority(file string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -88,14 +117,19 @@ func edgeClient(s *config.Settings) (*tls.Config, error) {
 
 // edgeCertificate is what Envoy shows clients.
 func edgeCertificate(s *config.Settings) (*x509.Certificate, error) {
-	text, err := os.ReadFile(s.TLS.CertFile)
+	return certificateIn(s.TLS.CertFile)
+}
+
+// certificateIn is the first certificate of a file.
+func certificateIn(file string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	for {
 		block, rest := pem.Decode(text)
 		if block == nil {
-			return nil, fmt.Errorf("%s holds no certificate", s.TLS.CertFile)
+			return nil, fmt.Errorf("%s holds no certificate", file)
 		}
 		if block.Type == "CERTIFICATE" { // the key may stand in the same file, before it
 			return x509.ParseCertificate(block.Bytes)

@@ -53,6 +53,31 @@ func TestCurlIsToldWhatItNeedsForACertificate(t *testing.T) {
 	}
 }
 
+func TestACertificateThatEndsIsToldOf(t *testing.T) {
+	file := selfSigned(t, []string{"localhost"}, nil)
+	c, err := certificateIn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &config.Settings{TLS: config.TLS{CertFile: file}}
+	s.TLS.Authz.CertFile = filepath.Join(t.TempDir(), "missing.pem") // which is refused by itself
+	for _, tt := range []struct {
+		name string
+		at   time.Time
+		want string // "" for nothing
+	}{
+		{"a month before", c.NotAfter.Add(-720 * time.Hour), ""},
+		{"a day before", c.NotAfter.Add(-24 * time.Hour), "GATEWAY_TLS_CERT_FILE: the certificate in " + file + " ends at " + c.NotAfter.UTC().Format(time.RFC3339)},
+		{"a second after", c.NotAfter.Add(time.Second), "GATEWAY_TLS_CERT_FILE: the certificate in " + file + " ended at " + c.NotAfter.UTC().Format(time.RFC3339)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := strings.Join(endingCertificates(s, tt.at), "\n"); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestTheCertificateIsFoundBehindItsKey(t *testing.T) {
 	alone := selfSigned(t, []string{"localhost"}, nil)
 	text, err := os.ReadFile(alone)
