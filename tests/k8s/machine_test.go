@@ -198,6 +198,10 @@ func TestTheProgramsTakeTheSettingsOfEveryExample(t *testing.T) {
 					t.Errorf("%s: code %d, want 1:\n%s", o, code, out)
 				}
 				for line := range strings.Lines(out) {
+					// That nobody is there is what was asked for.
+					if strings.HasPrefix(line, "healthcheck: no answer from ") {
+						continue
+					}
 					// The migrations' own URL stands beside what the services connect by.
 					if strings.Contains(line, "GATEWAY_") && !strings.Contains(line, "has no effect, because GATEWAY_DATABASE_URL is set") {
 						t.Errorf("%s: %s", o, line)
