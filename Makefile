@@ -29,12 +29,8 @@ BENCHTIME    ?= 1s
 BENCH_FLAGS  ?=
 # See bin/matrix -help, once `make e2e-matrix` has built it.
 MATRIX_FLAGS ?=
-# What `make test` tests; `make test PKG=./login/...` narrows it. What takes longest
-# begins first, so that nothing waits for it in the end.
-PKG ?= ./tests/e2e ./...
-# Tests wait much, for Envoy, PostgreSQL and floors under answers: one package more at
-# a time than there are processors.
-AT_ONCE := -p $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# What `make test` tests; `make test PKG=./login/...` narrows it.
+PKG ?= ./...
 
 # Under the race detector each program sleeps for a second before it ends, unless it
 # is told not to; tests start hundreds.
@@ -63,11 +59,11 @@ build: ## build bin/authz, bin/login and bin/gatehouse
 ##@ Test
 .PHONY: test
 test: ## every test, on the real Envoy and the real PostgreSQL; what CI runs
-	go test $(RACE) $(AT_ONCE) -timeout $(TEST_TIMEOUT) $(PKG)
+	go test $(RACE) -timeout $(TEST_TIMEOUT) $(PKG)
 
 .PHONY: race
 race: ## the same under the race detector (needs a C compiler)
-	go test -race $(AT_ONCE) -timeout $(TEST_TIMEOUT) $(PKG)
+	go test -race -timeout $(TEST_TIMEOUT) $(PKG)
 
 .PHONY: e2e
 e2e: ## only the tests through the real Envoy, uncached

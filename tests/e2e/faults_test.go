@@ -263,8 +263,8 @@ func TestLogsSayWhoAndWhyAndNoSecret(t *testing.T) {
 	wrong := sign(t, map[string]any{"alg": "HS256"}, claimsOf(u), "test-secret-of-somebody-else-entirely")
 	const wrongPassword = "test-password-that-is-not-right"
 	fresh := s.logIn(u)
-	s.tryLogin(u.email, wrongPassword).isIncorrect(t)
-	s.tryLogin(wrongPassword+"@example.com", wrongPassword).isIncorrect(t) // typed into the wrong field
+	s.judged(u.email, wrongPassword).isIncorrect(t)
+	s.judged(wrongPassword+"@example.com", wrongPassword).isIncorrect(t) // typed into the wrong field
 	s.postJSON("/api/v1/users/login", nil, `{"password":"`+wrongPassword+`"`)
 	again := s.ensure(fresh, "").field(t, "new_access_token")
 	id := func(name string) http.Header { return http.Header{"X-Request-Id": {name}} }

@@ -37,7 +37,7 @@ func TestALogin(t *testing.T) {
 	email := "Ada." + s.newUUID()[:8] + "@Example.com"
 	id := strings.TrimSpace(s.commandWith(obviousPassword+"\n", "user", "create", email, "--name", "Ada Lovelace", "--company", company, "--password-stdin"))
 
-	a := s.tryLogin(strings.ToUpper(email), obviousPassword)
+	a := s.judged(strings.ToUpper(email), obviousPassword)
 	if err := a.is(http.StatusOK); err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +91,12 @@ func TestOldHashesVerifyAndAreUpgraded(t *testing.T) {
 			s := s.in(t)
 			u := s.newMember()
 			s.sql(`UPDATE users SET hashed_password = $2 WHERE id = $1::uuid`, u.id, hash)
-			s.tryLogin(u.email, obviousPassword+"x").isIncorrect(t)
+			s.judged(u.email, obviousPassword+"x").isIncorrect(t)
 			if got := s.text(`SELECT hashed_password FROM users WHERE id = $1::uuid`, u.id); got != hash {
 				t.Errorf("a failed login changed the hash")
 			}
 			for range 2 { // the old hash, then the new one
-				if err := s.tryLogin(u.email, obviousPassword).is(http.StatusOK); err != nil {
+				if err := s.judged(u.email, obviousPassword).is(http.StatusOK); err != nil {
 					t.Fatal(err)
 				}
 				if got := s.text(`SELECT hashed_password FROM users WHERE id = $1::uuid`, u.id); !strings.HasPrefix(got, "$argon2id$") {
@@ -142,7 +142,7 @@ func TestEveryRefusedLoginIsTheSame(t *testing.T) {
 			u := s.newMember()
 			s.sql(`UPDATE users SET hashed_password = $2, is_active = $3 WHERE id = $1::uuid`, u.id, test.hash, test.active)
 			watch := stopwatch()
-			s.tryLogin(u.email, test.password).isIncorrect(t)
+			s.judged(u.email, test.password).isIncorrect(t)
 			if overdue(watch, 10*time.Second) {
 				t.Errorf("it took %v", watch.Passed())
 			}
@@ -152,13 +152,13 @@ func TestEveryRefusedLoginIsTheSame(t *testing.T) {
 		})
 	}
 	t.Run("nobody", func(t *testing.T) {
-		s.in(t).tryLogin("nobody-"+s.newUUID()+"@example.com", obviousPassword).isIncorrect(t)
+		s.in(t).judged("nobody-"+s.newUUID()+"@example.com", obviousPassword).isIncorrect(t)
 	})
 	t.Run("all 72 bytes", func(t *testing.T) {
 		s := s.in(t)
 		u := s.newMember()
 		s.sql(`UPDATE users SET hashed_password = $2 WHERE id = $1::uuid`, u.id, longHash)
-		if err := s.tryLogin(u.email, longPassword).is(http.StatusOK); err != nil {
+		if err := s.judged(u.email, longPassword).is(http.StatusOK); err != nil {
 			t.Error(err)
 		}
 	})
@@ -166,8 +166,8 @@ func TestEveryRefusedLoginIsTheSame(t *testing.T) {
 		s := s.in(t)
 		u := s.withPassword(s.newMember())
 		s.sql(`UPDATE users SET email = 'k' || email WHERE id = $1::uuid`, u.id)
-		s.tryLogin("\u212a"+u.email, u.password).isIncorrect(t) // the Kelvin sign
-		if err := s.tryLogin("K"+u.email, u.password).is(http.StatusOK); err != nil {
+		s.judged("\u212a"+u.email, u.password).isIncorrect(t) // the Kelvin sign
+		if err := s.judged("K"+u.email, u.password).is(http.StatusOK); err != nil {
 			t.Error(err)
 		}
 	})

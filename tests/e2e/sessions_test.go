@@ -176,7 +176,7 @@ func TestChangingThePassword(t *testing.T) {
 	s.decide(t, own, accepted) // the same session
 	s.decide(t, other, revoked)
 	s.decide(t, legacy, revoked)
-	s.tryLogin(u.email, obviousPassword).want(t, http.StatusUnauthorized, "Incorrect email or password")
+	s.judged(u.email, obviousPassword).want(t, http.StatusUnauthorized, "Incorrect email or password")
 	u.password = next
 	s.decide(t, s.logIn(u), accepted)
 
@@ -237,7 +237,7 @@ func TestTheLoginServiceJudgesByItself(t *testing.T) {
 		s.direct(request.method, request.path, forged, request.body).expect(t, revoked)
 		s.direct(request.method, request.path, http.Header{"X-User-Id": {u.id}}, request.body).expect(t, anonymous)
 	}
-	s.tryLogin(u.email, obviousPassword).expect(t, accepted)
+	s.judged(u.email, obviousPassword).expect(t, accepted)
 }
 
 func TestASuspendedCompanyByTheCommand(t *testing.T) {
@@ -254,7 +254,7 @@ func TestASuspendedCompanyByTheCommand(t *testing.T) {
 func TestASessionEndsWhateverHappensInIt(t *testing.T) {
 	s := startStack(t, map[string]string{"GATEWAY_SESSION_MAX_LIFETIME": "2h", "GATEWAY_ACCESS_TOKEN_TTL": "24h"})
 	u := s.withPassword(s.newMember())
-	a := s.tryLogin(u.email, u.password)
+	a := s.judged(u.email, u.password)
 	if err := a.is(http.StatusOK); err != nil {
 		t.Fatal(err)
 	}
