@@ -95,6 +95,10 @@ func (s *Service) reserve(ctx context.Context, x *exchange, email string) (*turn
 	return t, nil
 }
 
+// settling is what it may take until a failure is written down. A wait that ends later
+// than it should would be told in whole seconds more.
+const settling = 100 * time.Millisecond
+
 // failed counts a failure. If that cannot be done, nobody may hear that it was
 // one: guesses that are not counted would be free. It will be told when it is due;
 // on a machine where that is late, a wait from now on would be over by then.
@@ -103,7 +107,7 @@ func (t *turn) failed(ctx context.Context, user identity.UserID, due time.Time) 
 		return nil
 	}
 	t.settled = true
-	t.attempt.HeldBack = time.Until(due)
+	t.attempt.HeldBack = time.Until(due) - settling
 	reached, err := t.settle(ctx, identity.LoginFailed, user)
 	if err != nil {
 		return errUnavailable.Because(err)

@@ -144,11 +144,12 @@ func (h *Hasher) Calibrate(ctx context.Context, highestBcryptCost int) error {
 		attrs = append(attrs, slog.Int64(sample.name, elapsed.Milliseconds()))
 	}
 	attrs = append(attrs, slog.Int64("floor_ms", h.Floor().Milliseconds()))
-	said := "password hashing calibrated"
-	if level > slog.LevelInfo {
-		said += ": a hash takes long here, and every refused login the floor; a machine that is busy at the start is measured again"
+	if level == slog.LevelInfo {
+		h.log.LogAttrs(ctx, level, "password hashing calibrated", attrs...)
+		return nil
 	}
-	h.log.LogAttrs(ctx, level, said, attrs...)
+	h.log.LogAttrs(ctx, level, "password hashing calibrated: a hash takes long here, and every refused login the floor; "+
+		"what is busy at its start is measured again", attrs...)
 	return nil
 }
 
