@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -132,6 +133,7 @@ func (g guard) broken() Broken {
 // rowsQuerier is what a connection and a transaction have in common.
 type rowsQuerier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // brokenGuards finds what does not keep the log append-only.
@@ -200,21 +202,14 @@ const (
 
 // brokenRest is why that partition is not where it should be, and its present name.
 func brokenRest(ctx context.Context, db rowsQuerier) (found *Broken, now string, err error) {
-	rows, err := db.QueryContext(ctx, restSQL, auditTable, auditRest)
-	if err != nil {
+	var why string
+	switch err := db.QueryRowContext(ctx, restSQL, auditTable, auditRest).Scan(&why, &now); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, "", nil
+	case err != nil:
 		return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		found = &Broken{Name: auditRest}
-		if err := rows.Scan(&found.Why, &now); err != nil {
-			return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, "", fmt.Errorf("looking at the partitions of the audit log: %w", err)
-	}
-	return found, now, nil
+	return &Broken{Name: auditRest, Why: why}, now, nil
 }
 
 // remakeRest puts it back, before its triggers.

@@ -101,7 +101,7 @@ func (d *database) migrate() postgres.MigrateResult {
 
 // patient is the URL for what is not about time: with -race and neighbours, a machine
 // may need more than the usual 2 s to let somebody in.
-func (d *database) patient() string { return d.url + "&connect_timeout=60" }
+func (d *database) patient() string { return d.url + patient }
 
 func (d *database) status() postgres.SchemaStatus {
 	d.t.Helper()
