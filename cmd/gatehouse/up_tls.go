@@ -27,12 +27,6 @@ func tlsFaults(s *config.Settings) config.Faults {
 			faults = append(faults, config.Fault{Setting: "GATEWAY_" + name, Problem: err.Error()})
 		}
 	}
-	pair := func(name, cert, key string) {
-		if cert != "" {
-			_, err := tls.LoadX509KeyPair(cert, key)
-			fault(name, err)
-		}
-	}
 	authority := func(name, file string) {
 		if file != "" {
 			_, err := readAuthority(file)
@@ -40,9 +34,10 @@ func tlsFaults(s *config.Settings) config.Faults {
 		}
 	}
 	t := s.TLS
-	pair("TLS_CERT_FILE", t.CertFile, t.KeyFile)
-	pair("AUTHZ_TLS_CERT_FILE", t.Authz.CertFile, t.Authz.KeyFile)
-	pair("ENVOY_AUTHZ_TLS_CERT_FILE", t.ToAuthz.CertFile, t.ToAuthz.KeyFile)
+	for _, c := range certificates(t) {
+		_, err := tls.LoadX509KeyPair(c.cert, c.key)
+		fault(c.name, err)
+	}
 	authority("AUTHZ_TLS_CLIENT_CA_FILE", t.Authz.ClientCAFile)
 	authority("ENVOY_AUTHZ_TLS_CA_FILE", t.ToAuthz.CAFile)
 	needs := func(name string, set bool, with string, there bool) {
@@ -56,6 +51,18 @@ func tlsFaults(s *config.Settings) config.Faults {
 	return faults
 }
 
+// pairOfFiles is a certificate with its key, by the name of the certificate's setting.
+type pairOfFiles struct{ name, cert, key string }
+
+// certificates are those that settings name.
+func certificates(t config.TLS) []pairOfFiles {
+	return slices.DeleteFunc([]pairOfFiles{
+		{"TLS_CERT_FILE", t.CertFile, t.KeyFile},
+		{"AUTHZ_TLS_CERT_FILE", t.Authz.CertFile, t.Authz.KeyFile},
+		{"ENVOY_AUTHZ_TLS_CERT_FILE", t.ToAuthz.CertFile, t.ToAuthz.KeyFile},
+	}, func(p pairOfFiles) bool { return p.cert == "" })
+}
+
 // endsSoon is how long before its end a certificate is worth a word.
 const endsSoon = 7 * 24 * time.Hour
 
@@ -63,13 +70,8 @@ const endsSoon = 7 * 24 * time.Hour
 // that hold none are for others to tell of.
 func endingCertificates(s *config.Settings, now time.Time) []string {
 	var ending []string
-	for name, file := range map[string]string{
-		"TLS_CERT_FILE": s.TLS.CertFile, "AUTHZ_TLS_CERT_FILE": s.TLS.Authz.CertFile, "ENVOY_AUTHZ_TLS_CERT_FILE": s.TLS.ToAuthz.CertFile,
-	} {
-		if file == "" {
-			continue
-		}
-		c, err := certificateIn(file)
+	for _, given := range certificates(s.TLS) {
+		c, err := certificateIn(given.cert)
 		if err != nil || now.Add(endsSoon).Before(c.NotAfter) {
 			continue
 		}
@@ -77,7 +79,7 @@ func endingCertificates(s *config.Settings, now time.Time) []string {
 		if now.After(c.NotAfter) {
 			verb = "ended"
 		}
-		ending = append(ending, fmt.Sprintf("GATEWAY_%s: the certificate in %s %s at %s", name, file, verb, c.NotAfter.UTC().Format(time.RFC3339)))
+		ending = append(ending, fmt.Sprintf("GATEWAY_%s: the certificate in %s %s at %s", given.name, given.cert, verb, c.NotAfter.UTC().Format(time.RFC3339)))
 	}
 	slices.Sort(ending)
 	return ending
