@@ -3,7 +3,6 @@ package envoy
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ func parseListen(text string) (*corev3.Address, error) {
 	case "localhost":
 		host = "127.0.0.1"
 	}
-	if _, err := netip.ParseAddr(host); err != nil {
+	if !isIP(host) {
 		return nil, fmt.Errorf("%q: the host must be an IP address", text)
 	}
 	return tcpAddress(host, port), nil

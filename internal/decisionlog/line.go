@@ -79,15 +79,13 @@ func parseOurs(line []byte) (*gatehousev1.Decision, bool) {
 	if !found || bytes.Contains(members, []byte(`"kind"`)) {
 		return nil, false // the last one would count
 	}
-	var outcome gatehousev1.Outcome
-	switch string(word) {
-	case "allow":
-		outcome = gatehousev1.Outcome_OUTCOME_ALLOW
-	case "deny":
-		outcome = gatehousev1.Outcome_OUTCOME_DENY
-	case "error":
-		outcome = gatehousev1.Outcome_OUTCOME_ERROR
-	default:
+	outcome := gatehousev1.Outcome_OUTCOME_UNSPECIFIED
+	for o, w := range words() {
+		if string(word) == w {
+			outcome = o
+		}
+	}
+	if outcome == gatehousev1.Outcome_OUTCOME_UNSPECIFIED {
 		return nil, false
 	}
 	text := make([]byte, 0, len(line)+16)
